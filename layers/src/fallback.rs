@@ -1,0 +1,430 @@
+//! Trying one candidate after another, until one begins an answer.
+//!
+//! A [`Policy`] names the candidates for a request (routes of its model, then other models), makes the request ready
+//! for each, and judges what came of it. The layer drives: one attempt at a time, each with the body as the client sent
+//! it, the loser dropped before the next begins. Once the head of an answer is accepted there is no other attempt: what
+//! has begun to go out cannot be taken back.
+//!
+//! When no attempt was accepted, the client is told one thing about all of them:
+//!
+//! | attempts | error |
+//! | --- | --- |
+//! | there were none | `no_route`, Retry-After 1 s |
+//! | each was rate limited (429) | `upstream_rate_limited`, with the longest Retry-After of them |
+//! | the last timed out, or all failed with one and the same error | that error |
+//! | else | `upstream_failed` |
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! use std::convert::Infallible;
+//! use bytes::Bytes;
+//! use http::{Request, Response};
+//! use tollgate_layers::{Rejection, buffer::Held, fallback::{FallbackLayer, Policy}};
+//! use tower::{Layer, ServiceExt, service_fn};
+//!
+//! #[derive(Clone)]
+//! struct Ports;
+//!
+//! impl Policy for Ports {
+//!     type Candidate = u16;
+//!     fn candidates(&self, _: &Request<Held>) -> Result<Vec<u16>, Rejection> {
+//!         Ok(vec![500, 503, 200])
+//!     }
+//!     fn prepare(&self, status: &u16, req: &mut Request<Held>) -> Result<(), Rejection> {
+//!         req.extensions_mut().insert(*status);
+//!         Ok(())
+//!     }
+//! }
+//!
+//! let svc = FallbackLayer::new(Ports).layer(service_fn(async |req: Request<Held>| {
+//!     let status = *req.extensions().get::<u16>().expect("set by prepare");
+//!     Ok::<_, Infallible>(Response::builder().status(status).body(()).expect("a status"))
+//! }));
+//! let answer = svc.oneshot(Request::new(Held::from(Bytes::new()))).await.unwrap();
+//! assert_eq!(answer.status(), 200);
+//! # }
+//! ```
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, Request, Response, StatusCode};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::buffer::Held;
+use crate::{Reason, Rejection};
+
+/// Which candidates there are, and what is made of each.
+pub trait Policy {
+    /// One place a request may go.
+    type Candidate: Send + Sync + 'static;
+
+    /// The candidates for this request, in order. Each must be one that the client may use.
+    fn candidates(&self, request: &Request<Held>) -> Result<Vec<Self::Candidate>, Rejection>;
+
+    /// Makes the request, which is as the client sent it, ready for this candidate.
+    ///
+    /// An error stands for the attempt's outcome, and is judged.
+    fn prepare(&self, candidate: &Self::Candidate, request: &mut Request<Held>) -> Result<(), Rejection>;
+
+    /// Whether what came goes to the client, or the next candidate is tried. By default [`Seen::verdict`].
+    fn judge(&self, candidate: &Self::Candidate, seen: &Seen<'_>) -> Verdict {
+        let _ = candidate;
+        seen.verdict()
+    }
+
+    /// Told about each attempt once it is over, also when it was dropped.
+    fn attempted(&self, candidate: &Self::Candidate, attempt: Attempt) {
+        let _ = (candidate, attempt);
+    }
+}
+
+/// What came of an attempt, as far as it is judged by.
+#[derive(Clone, Copy, Debug)]
+pub enum Seen<'a> {
+    /// An answer began.
+    Head {
+        /// Its status.
+        status: StatusCode,
+        /// Its headers.
+        headers: &'a HeaderMap,
+    },
+    /// There was no answer.
+    Refused(&'a Rejection),
+}
+
+/// What is done with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes to the client, answer or error.
+    Accept,
+    /// The next candidate is tried.
+    Next,
+}
+
+/// One attempt, when it is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// What came of it.
+    pub end: AttemptEnd,
+    /// How long it took to the answer's head, or to the error.
+    pub elapsed: Duration,
+}
+
+/// What came of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttemptEnd {
+    /// An answer that went to the client.
+    Accepted(StatusCode),
+    /// An answer that did not.
+    Rejected(StatusCode),
+    /// No answer.
+    Refused(Reason),
+    /// It was dropped while it was under way: the client left.
+    Cancelled,
+}
+
+/// How much may be tried for one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// How many attempts.
+    pub attempts: usize,
+    /// After how long no further attempt begins. Those under way have timeouts of their own.
+    pub time: Duration,
+}
+
+/// Tries candidates in turn. See the [module](self).
+#[derive(Clone, Debug)]
+pub struct FallbackLayer<P> {
+    policy: P,
+    budget: Budget,
+}
+
+/// The service made by [`FallbackLayer`].
+#[derive(Clone, Debug)]
+pub struct Fallback<S, P> {
+    inner: S,
+    policy: P,
+    budget: Budget,
+}
+
+/// The future of [`Fallback`].
+pub struct ResponseFuture<R> {
+    inner: Pin<Box<dyn Future<Output = Result<R, Rejection>> + Send>>,
+}
+
+/// The attempts that were not accepted, as far as the client is told of them.
+#[derive(Debug, Default)]
+struct Failures {
+    count: u32,
+    rate_limited: u32,
+    retry_after: Option<Duration>,
+    /// The last one, when there was no answer in it.
+    last: Option<Rejection>,
+    /// How many of the latest in a row failed with the last one's reason.
+    alike: u32,
+}
+
+/// Reports an attempt on drop, when nothing did before.
+struct Watch<'a, P: Policy> {
+    policy: &'a P,
+    candidate: &'a P::Candidate,
+    started: Instant,
+    end: AttemptEnd,
+}
+
+// === impl Seen ===
+
+impl Seen<'_> {
+    /// What is right for most: on to the next for a backend that refuses our credential or our rate (401, 402, 403, 429), took
+    /// too long (408) or failed (5xx), and for errors that another backend may not have. Any other answer is the client's,
+    /// as is an error that the client made. So is `total_timeout`: the work was done once and would be paid for twice.
+    pub fn verdict(&self) -> Verdict {
+        let next = match self {
+            Self::Head { status, .. } => {
+                matches!(status.as_u16(), 401 | 402 | 403 | 408 | 429) || status.is_server_error()
+            }
+            Self::Refused(rejection) => matches!(
+                rejection.reason(),
+                Reason::UpstreamFailed
+                    | Reason::UpstreamRateLimited
+                    | Reason::ConnectTimeout
+                    | Reason::FirstByteTimeout
+                    | Reason::IdleTimeout
+                    | Reason::Overloaded
+                    | Reason::NoRoute
+            ),
+        };
+        if next { Verdict::Next } else { Verdict::Accept }
+    }
+}
+
+// === impl Budget ===
+
+impl Default for Budget {
+    /// Four attempts, the last of which begins within a minute.
+    fn default() -> Self {
+        Self {
+            attempts: 4,
+            time: Duration::from_mins(1),
+        }
+    }
+}
+
+// === impl Failures ===
+
+impl Failures {
+    fn note(&mut self, seen: &Seen<'_>) {
+        self.count += 1;
+        let (limited, after) = match seen {
+            Seen::Head { status, headers } => {
+                self.last = None;
+                (*status == StatusCode::TOO_MANY_REQUESTS, retry_after(headers))
+            }
+            Seen::Refused(rejection) => {
+                let same = self
+                    .last
+                    .as_ref()
+                    .is_some_and(|last| last.reason() == rejection.reason());
+                self.alike = if same { self.alike + 1 } else { 1 };
+                self.last = Some((*rejection).clone());
+                (
+                    rejection.reason() == Reason::UpstreamRateLimited,
+                    rejection.retry_after(),
+                )
+            }
+        };
+        if limited {
+            self.rate_limited += 1;
+            self.retry_after = self.retry_after.max(after);
+        }
+    }
+
+    fn verdict(self) -> Rejection {
+        let second = Duration::from_secs(1);
+        if self.count == 0 {
+            return Rejection::new(Reason::NoRoute).with_retry_after(second);
+        }
+        if self.rate_limited == self.count {
+            let after = self.retry_after.unwrap_or(second);
+            return Rejection::new(Reason::UpstreamRateLimited).with_retry_after(after);
+        }
+        match self.last {
+            Some(last) if last.status() == StatusCode::GATEWAY_TIMEOUT || self.alike == self.count => last,
+            _ => Reason::UpstreamFailed.into(),
+        }
+    }
+}
+
+/// Retry-After in seconds; the form with a date is read as absent.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers
+        .get(RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
+        .map(Duration::from_secs)
+}
+
+// === impl Watch ===
+
+impl<P: Policy> Drop for Watch<'_, P> {
+    fn drop(&mut self) {
+        self.policy.attempted(
+            self.candidate,
+            Attempt {
+                end: self.end,
+                elapsed: self.started.elapsed(),
+            },
+        );
+    }
+}
+
+// === impl FallbackLayer, Fallback ===
+
+impl<P> FallbackLayer<P> {
+    /// A layer that tries what `policy` names, within the default [`Budget`].
+    pub fn new(policy: P) -> Self {
+        Self {
+            policy,
+            budget: Budget::default(),
+        }
+    }
+
+    /// Tries as much as `budget` allows.
+    pub fn with_budget(mut self, budget: Budget) -> Self {
+        self.budget = budget;
+        self
+    }
+}
+
+impl<S, P: Clone> Layer<S> for FallbackLayer<P> {
+    type Service = Fallback<S, P>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Fallback {
+            inner,
+            policy: self.policy.clone(),
+            budget: self.budget,
+        }
+    }
+}
+
+impl<S, P, B> Service<Request<Held>> for Fallback<S, P>
+where
+    S: Service<Request<Held>, Response = Response<B>> + Clone + Send + 'static,
+    S::Error: Into<Rejection>,
+    S::Future: Send,
+    P: Policy + Clone + Send + Sync + 'static,
+    B: Send + 'static,
+{
+    type Response = Response<B>;
+    type Error = Rejection;
+    type Future = ResponseFuture<Response<B>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, req: Request<Held>) -> Self::Future {
+        let clone = self.inner.clone();
+        let inner = std::mem::replace(&mut self.inner, clone);
+        let (policy, budget) = (self.policy.clone(), self.budget);
+        ResponseFuture {
+            inner: Box::pin(drive(inner, policy, budget, req)),
+        }
+    }
+}
+
+impl<R> Future for ResponseFuture<R> {
+    type Output = Result<R, Rejection>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.inner.as_mut().poll(cx)
+    }
+}
+
+/// `inner` comes ready for one call.
+async fn drive<S, P, B>(
+    mut inner: S,
+    policy: P,
+    budget: Budget,
+    request: Request<Held>,
+) -> Result<Response<B>, Rejection>
+where
+    S: Service<Request<Held>, Response = Response<B>>,
+    S::Error: Into<Rejection>,
+    P: Policy,
+{
+    let begun = Instant::now();
+    let mut candidates = policy
+        .candidates(&request)?
+        .into_iter()
+        .take(budget.attempts)
+        .peekable();
+    let mut request = Some(request);
+    let mut ready = true;
+    let mut failures = Failures::default();
+    while let Some(candidate) = candidates.next() {
+        // The last attempt takes the request itself, so that its body is freed as soon as it has been sent.
+        let attempt = if candidates.peek().is_some() {
+            request.clone()
+        } else {
+            request.take()
+        };
+        let Some(mut attempt) = attempt else { break };
+        let (candidate, started, end) = (&candidate, Instant::now(), AttemptEnd::Cancelled);
+        let mut watch = Watch {
+            policy: &policy,
+            candidate,
+            started,
+            end,
+        };
+        let result = match policy.prepare(candidate, &mut attempt) {
+            Ok(()) => call(&mut inner, std::mem::take(&mut ready), attempt).await,
+            Err(rejection) => Err(rejection),
+        };
+        let seen = match &result {
+            Ok(response) => Seen::Head {
+                status: response.status(),
+                headers: response.headers(),
+            },
+            Err(rejection) => Seen::Refused(rejection),
+        };
+        let verdict = policy.judge(candidate, &seen);
+        watch.end = match (&seen, verdict) {
+            (Seen::Head { status, .. }, Verdict::Accept) => AttemptEnd::Accepted(*status),
+            (Seen::Head { status, .. }, Verdict::Next) => AttemptEnd::Rejected(*status),
+            (Seen::Refused(rejection), _) => AttemptEnd::Refused(rejection.reason()),
+        };
+        drop(watch);
+        if verdict == Verdict::Accept {
+            return result;
+        }
+        failures.note(&seen);
+        if begun.elapsed() >= budget.time {
+            break;
+        }
+    }
+    Err(failures.verdict())
+}
+
+async fn call<S, B>(inner: &mut S, ready: bool, request: Request<Held>) -> Result<Response<B>, Rejection>
+where
+    S: Service<Request<Held>, Response = Response<B>>,
+    S::Error: Into<Rejection>,
+{
+    if !ready {
+        poll_fn(|cx| inner.poll_ready(cx)).await.map_err(Into::into)?;
+    }
+    inner.call(request).await.map_err(Into::into)
+}
+
+#[cfg(test)]
+mod tests;

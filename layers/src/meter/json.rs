@@ -1,0 +1,221 @@
+//! Finding the usage in a JSON answer while it passes, however it is cut into chunks, in constant memory.
+
+use memchr::memchr2;
+
+use super::usage::Reports;
+
+/// How large a `usage` object may be; a larger one counts as not sent.
+const CAPTURE_MAX: usize = 64 * 1024;
+/// Longer than the longest key that is looked for.
+const HEAD: usize = 20;
+
+/// A scanner that follows strings and braces, and keeps nothing but the usage it is in.
+///
+/// It does not check the text: the backend's answer reaches the client as it is, right or wrong.
+#[derive(Debug, Default)]
+pub(super) struct Finder {
+    depth: u32,
+    in_string: bool,
+    escaped: bool,
+    /// The string being read, or the last one: its first bytes and its length.
+    head: [u8; HEAD],
+    length: usize,
+    /// What the next value is.
+    next: Next,
+    /// Inside an object in which usage may stand one level down.
+    inside: bool,
+    /// The depth at which the captured object stands.
+    capturing: Option<u32>,
+    captured: Vec<u8>,
+    reports: Reports,
+    content: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Next {
+    #[default]
+    Other,
+    Usage,
+    /// `message` or `response`.
+    Outer,
+    Content,
+}
+
+impl Finder {
+    /// Reads on.
+    pub(super) fn feed(&mut self, chunk: &[u8]) {
+        let mut at = 0;
+        let mut from = 0;
+        while at < chunk.len() {
+            if self.in_string {
+                at = self.string(chunk, at);
+                continue;
+            }
+            let structural = |byte: &u8| matches!(byte, b'"' | b':' | b',' | b'{' | b'}' | b'[' | b']');
+            let Some(step) = chunk[at..].iter().position(structural) else {
+                break;
+            };
+            at += step;
+            match chunk[at] {
+                b'"' => (self.in_string, self.length) = (true, 0),
+                b':' => self.next = self.name(),
+                b',' => self.next = Next::Other,
+                b'{' | b'[' => {
+                    if chunk[at] == b'{' && self.open_object() {
+                        from = at;
+                    }
+                    self.depth += 1;
+                }
+                _ => {
+                    self.depth = self.depth.saturating_sub(1);
+                    self.next = Next::Other;
+                    self.inside &= self.depth > 1;
+                    if self.capturing == Some(self.depth) {
+                        self.capture(&chunk[from..=at]);
+                        self.reports.add(&std::mem::take(&mut self.captured));
+                        self.capturing = None;
+                    }
+                }
+            }
+            at += 1;
+        }
+        if self.capturing.is_some() {
+            self.capture(&chunk[from..]);
+        }
+    }
+
+    /// What was found.
+    pub(super) fn reports(&self) -> Reports {
+        self.reports
+    }
+
+    /// Bytes of the answer's text, as they stand in the JSON.
+    pub(super) fn content(&self) -> u64 {
+        self.content
+    }
+
+    /// Steps over an object's brace; true when the object is to be captured.
+    fn open_object(&mut self) -> bool {
+        let captures = self.next == Next::Usage && self.capturing.is_none();
+        if captures {
+            self.capturing = Some(self.depth);
+        }
+        self.inside |= self.next == Next::Outer;
+        self.next = Next::Other;
+        captures
+    }
+
+    fn capture(&mut self, bytes: &[u8]) {
+        if self.captured.len() + bytes.len() > CAPTURE_MAX {
+            self.captured = Vec::new();
+            self.capturing = None;
+        } else {
+            self.captured.extend_from_slice(bytes);
+        }
+    }
+
+    /// Reads on in a string; yields where it ended, or the chunk's end.
+    fn string(&mut self, chunk: &[u8], mut at: usize) -> usize {
+        while at < chunk.len() {
+            if self.escaped {
+                self.escaped = false;
+                self.text(&chunk[at..=at]);
+                at += 1;
+                continue;
+            }
+            let Some(run) = memchr2(b'"', b'\\', &chunk[at..]) else {
+                self.text(&chunk[at..]);
+                return chunk.len();
+            };
+            self.text(&chunk[at..at + run]);
+            at += run + 1;
+            if chunk[at - 1] == b'"' {
+                self.in_string = false;
+                if self.next == Next::Content {
+                    self.content += self.length as u64;
+                }
+                return at;
+            }
+            self.escaped = true;
+            self.text(b"\\");
+        }
+        at
+    }
+
+    fn text(&mut self, bytes: &[u8]) {
+        if self.length < HEAD {
+            let room = HEAD - self.length;
+            let bytes = &bytes[..bytes.len().min(room)];
+            self.head[self.length..self.length + bytes.len()].copy_from_slice(bytes);
+        }
+        self.length += bytes.len();
+    }
+
+    /// What a value is, by the key before its colon.
+    fn name(&self) -> Next {
+        let key = &self.head[..self.length.min(HEAD)];
+        let usage_here = self.depth == 1 || self.depth == 2 && self.inside;
+        match key {
+            b"usage" if usage_here => Next::Usage,
+            b"message" | b"response" if self.depth == 1 => Next::Outer,
+            b"content" | b"text" | b"arguments" | b"reasoning_content" | b"reasoning" | b"thinking" => Next::Content,
+            _ => Next::Other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::super::usage::Usage;
+    use super::*;
+
+    const ANSWER: &str = r#"{"id":"x","choices":[{"message":{"role":"assistant","content":"a \"usage\": {\\" ,
+        "tool_calls":[{"function":{"arguments":"{\"usage\":1}"}}]}}],"extra":{"usage":{"prompt_tokens":1}},
+        "usage" : {"prompt_tokens":12,"completion_tokens":3,"prompt_tokens_details":{"cached_tokens":4}},"z":[{}]}"#;
+
+    fn found(chunks: &[&[u8]]) -> (Option<Usage>, u64) {
+        let mut finder = Finder::default();
+        for chunk in chunks {
+            finder.feed(chunk);
+        }
+        (finder.reports().usage(), finder.content())
+    }
+
+    #[test]
+    fn finds_the_same_wherever_the_answer_is_cut() {
+        let text = ANSWER.as_bytes();
+        let whole = found(&[text]);
+        let usage = whole.0.unwrap();
+        assert_eq!((usage.prompt, usage.completion, usage.cached), (12, 3, 4));
+        let content = r#"a \"usage\": {\\"#.len() + r#"{\"usage\":1}"#.len();
+        assert_eq!(whole.1, content as u64);
+        for one in 0..text.len() {
+            assert_eq!(found(&[&text[..one], &text[one..]]), whole, "cut at {one}");
+        }
+        let bytes: Vec<&[u8]> = text.chunks(1).collect();
+        assert_eq!(found(&bytes), whole);
+    }
+
+    #[test]
+    fn finds_usage_one_level_down_where_it_may_be() {
+        let start = br#"{"type":"message_start","message":{"usage":{"input_tokens":5}}}"#;
+        assert_eq!(found(&[start]).0.unwrap().prompt, 5);
+        let nested = br#"{"response":{"output":[{"usage":{"input_tokens":9}}],"a":{"usage":{"input_tokens":9}}}}"#;
+        assert_eq!(found(&[nested]).0, None);
+        let elsewhere = br#"{"other":{"usage":{"input_tokens":9}},"usage":null}"#;
+        assert_eq!(found(&[elsewhere]).0, None);
+    }
+
+    #[test]
+    fn a_usage_object_without_end_is_given_up() {
+        let mut finder = Finder::default();
+        finder.feed(br#"{"usage":{"a":""#);
+        for _ in 0..100 {
+            finder.feed(&[b'x'; 1024]);
+        }
+        assert!(finder.captured.capacity() <= 2 * CAPTURE_MAX);
+        assert_eq!(finder.capturing, None);
+    }
+}

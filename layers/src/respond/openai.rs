@@ -1,0 +1,197 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, header};
+
+use super::{Context, Render};
+use crate::{Reason, Rejection};
+
+const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// Answers in the shape of OpenAI's API:
+/// `{"error":{"message":"…","type":"…","param":null,"code":401,"reason":"key_expired"}}`.
+///
+/// With it go `retry-after` in whole seconds, at least 1 (also where the layer that refused named none but the status
+/// is 429 or 503 for a reason of the service's own), `x-should-retry` where it is known, and the rejection's headers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OpenAi {
+    /// What `code` holds.
+    pub code: CodeStyle,
+}
+
+/// What an error's `code` holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CodeStyle {
+    /// The status, as a number.
+    #[default]
+    Status,
+    /// The reason, as a string: for clients that type `code` as one, as OpenAI's own do.
+    Reason,
+}
+
+impl Render for OpenAi {
+    fn render(&self, rejection: &Rejection, _: &Context) -> Response<Bytes> {
+        let mut response = Response::new(Bytes::from(self.object(rejection)));
+        *response.status_mut() = rejection.status();
+        let headers = response.headers_mut();
+        headers.extend(rejection.headers().clone());
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(after) = rejection
+            .retry_after()
+            .or_else(|| default_retry_after(rejection.reason()))
+        {
+            headers.insert(header::RETRY_AFTER, whole_seconds(after).into());
+        }
+        if let Some(retry) = rejection.should_retry() {
+            headers.insert(
+                X_SHOULD_RETRY,
+                HeaderValue::from_static(if retry { "true" } else { "false" }),
+            );
+        }
+        response
+    }
+
+    fn event(&self, rejection: &Rejection, _: &Context) -> Bytes {
+        format!("data: {}\n\n", self.object(rejection)).into()
+    }
+}
+
+impl OpenAi {
+    /// The error object, on one line.
+    fn object(self, rejection: &Rejection) -> String {
+        let mut json = String::with_capacity(192);
+        json.push_str(r#"{"error":{"message":"#);
+        push_string(&mut json, rejection.message());
+        json.push_str(r#","type":"#);
+        push_string(&mut json, rejection.reason().kind());
+        json.push_str(r#","param":"#);
+        match rejection.param() {
+            Some(param) => push_string(&mut json, param),
+            None => json.push_str("null"),
+        }
+        json.push_str(r#","code":"#);
+        match self.code {
+            CodeStyle::Status => json.push_str(rejection.status().as_str()),
+            CodeStyle::Reason => push_string(&mut json, rejection.reason().as_str()),
+        }
+        json.push_str(r#","reason":"#);
+        push_string(&mut json, rejection.reason().as_str());
+        json.push_str("}}");
+        json
+    }
+}
+
+/// A client that is told to come back, but not when, comes back at once.
+fn default_retry_after(reason: Reason) -> Option<Duration> {
+    matches!(
+        reason,
+        Reason::Rpm
+            | Reason::Tpm
+            | Reason::Concurrency
+            | Reason::Overloaded
+            | Reason::Draining
+            | Reason::NoRoute
+            | Reason::LedgerFull
+    )
+    .then_some(Duration::from_secs(1))
+}
+
+/// RFC 9110, section 10.2.3 knows whole seconds only; rounded down, they would send the client back too early.
+fn whole_seconds(after: Duration) -> u64 {
+    (after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1)
+}
+
+/// Appends `text` as a JSON string (RFC 8259, section 7).
+fn push_string(json: &mut String, text: &str) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    json.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => json.push_str("\\\""),
+            '\\' => json.push_str("\\\\"),
+            '\n' => json.push_str("\\n"),
+            '\r' => json.push_str("\\r"),
+            '\t' => json.push_str("\\t"),
+            '\0'..='\x1f' => {
+                let code = c as usize;
+                json.push_str("\\u00");
+                json.push(char::from(HEX[code >> 4]));
+                json.push(char::from(HEX[code & 15]));
+            }
+            c => json.push(c),
+        }
+    }
+    json.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rendered(code: CodeStyle, rejection: &Rejection) -> Response<Bytes> {
+        OpenAi { code }.render(rejection, &Context::default())
+    }
+
+    #[test]
+    fn code_is_the_status_or_the_reason() {
+        let expired = Rejection::new(Reason::KeyExpired);
+        let response = rendered(CodeStyle::Status, &expired);
+        assert_eq!(response.status(), 401);
+        assert_eq!(response.headers()["content-type"], "application/json");
+        assert_eq!(
+            response.body(),
+            r#"{"error":{"message":"This API key has expired.","type":"authentication_error","param":null,"code":401,"reason":"key_expired"}}"#
+        );
+        assert_eq!(
+            rendered(CodeStyle::Reason, &expired).body(),
+            r#"{"error":{"message":"This API key has expired.","type":"authentication_error","param":null,"code":"key_expired","reason":"key_expired"}}"#
+        );
+    }
+
+    #[test]
+    fn strings_are_escaped() {
+        let odd = Rejection::new(Reason::MalformedBody)
+            .with_message("\"a\\b\"\r\n\t\u{1}\u{1f} ü€😀")
+            .with_param("x\"y");
+        let response = rendered(CodeStyle::Status, &odd);
+        let body = std::str::from_utf8(response.body()).expect("UTF-8");
+        assert!(
+            body.contains(r#""message":"\"a\\b\"\r\n\t\u0001\u001f ü€😀""#),
+            "{body}"
+        );
+        assert!(body.contains(r#""param":"x\"y""#), "{body}");
+    }
+
+    #[test]
+    fn headers_say_when_and_whether_to_retry() {
+        let retry_after = |rejection: &Rejection| {
+            rendered(CodeStyle::Status, rejection)
+                .headers()
+                .get("retry-after")
+                .cloned()
+        };
+        let rpm = Rejection::new(Reason::Rpm);
+        for (millis, seconds) in [(0, "1"), (1, "1"), (1000, "1"), (1001, "2"), (59_999, "60")] {
+            let after = rpm.clone().with_retry_after(Duration::from_millis(millis));
+            assert_eq!(
+                retry_after(&after),
+                Some(HeaderValue::from_static(seconds)),
+                "{millis} ms"
+            );
+        }
+        assert_eq!(retry_after(&rpm), Some(HeaderValue::from_static("1")), "none named");
+        assert_eq!(retry_after(&Rejection::new(Reason::KeyInvalid)), None);
+
+        let mut last = Rejection::new(Reason::TotalTimeout).with_should_retry(false);
+        last.headers_mut().insert("x-more", HeaderValue::from_static("1"));
+        let response = rendered(CodeStyle::Status, &last);
+        assert_eq!(response.headers()["x-should-retry"], "false");
+        assert_eq!(response.headers()["x-more"], "1");
+        assert!(
+            rendered(CodeStyle::Status, &rpm)
+                .headers()
+                .get("x-should-retry")
+                .is_none()
+        );
+    }
+}
