@@ -1,0 +1,3 @@
+//! Vendors' wires: their paths, credentials, parameters and errors. Pure functions, and nothing of ours.
+
+pub mod openai;

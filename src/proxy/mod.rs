@@ -1,0 +1,20 @@
+//! The bridge between Tower and Pingora, and the only folder that names Pingora.
+//!
+//! [`Edge`] hosts any Tower service on Pingora's listeners; [`Upstream`] is the innermost service, on Pingora's
+//! connector. Between them a request and its answer are plain [`http`] types with a [`Body`], so that the stack knows
+//! nothing of either. This folder in turn knows nothing of the gateway: it takes a renderer for the few answers that
+//! it has to make itself, and it could host any other service.
+
+mod body;
+mod edge;
+mod handoff;
+pub mod headers;
+mod resolve;
+mod server;
+mod session;
+mod upstream;
+
+pub use body::{Body, BodyError, BoxError};
+pub use edge::{ConnInfo, Edge, EdgeSettings, Fault, RenderFault};
+pub use server::{BindError, CertStore, Host, Hosted, Lifecycle, Listeners, Protocol, Site, TlsError};
+pub use upstream::{Endpoint, EndpointSettings, HttpVersion, Reused, TlsFiles, Upstream, UpstreamError};

@@ -1,0 +1,282 @@
+//! A backend that can be called: where it is, and its pool of connections.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use http::header::HeaderValue;
+use pingora_core::connectors::http::Connector;
+use pingora_core::connectors::{ConnectorOptions, TransportConnector};
+use pingora_core::protocols::http::client::HttpSession;
+use pingora_core::protocols::http::v1::client::HttpSession as Http1Session;
+use pingora_core::protocols::{ALPN, Stream};
+use pingora_core::upstreams::peer::{HttpPeer, Peer};
+use tokio::time::timeout;
+
+use super::super::resolve::Resolver;
+use super::error::UpstreamError;
+
+/// How a backend is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointSettings {
+    /// A name or an address; an IPv6 address with or without its brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// Whether to speak TLS, and with which certificates.
+    pub tls: Option<TlsFiles>,
+    /// Which version of HTTP to speak.
+    pub http: HttpVersion,
+    /// How long a connection may take to be made, name, TCP and TLS together.
+    pub connect_timeout: Duration,
+    /// How many idle connections are kept.
+    pub max_idle: usize,
+    /// How long an idle connection is kept.
+    pub idle_timeout: Duration,
+}
+
+/// The certificates of a TLS connection to a backend. Files must have been checked: Pingora panics on a bad one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// A private authority to trust in place of the system's roots.
+    pub ca: Option<PathBuf>,
+    /// The certificate and the key that prove to the backend who we are.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
+/// Which version of HTTP a backend is spoken to in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HttpVersion {
+    /// By ALPN over TLS; HTTP/1.1 in clear.
+    #[default]
+    Auto,
+    /// HTTP/1.1 always.
+    Http1,
+    /// HTTP/2 always, in clear with prior knowledge.
+    Http2,
+}
+
+/// A backend that can be called: its addresses and its pool of connections.
+pub struct Endpoint {
+    pool: Pool,
+    resolver: Arc<Resolver>,
+    authority: HeaderValue,
+    settings: EndpointSettings,
+}
+
+/// The connections of an endpoint.
+enum Pool {
+    /// HTTP/1.1 alone: a connection carries one exchange at a time, and its bytes are ours to write.
+    Http1(Box<TransportConnector>),
+    /// Whatever is negotiated.
+    Negotiated(Box<Connector>),
+}
+
+/// A connection that is ready for an exchange.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "moved once into its exchange; a box would be an allocation for every request"
+)]
+pub(super) enum Ready {
+    /// HTTP/1.1, on which nothing has been written yet.
+    Http1(Stream),
+    /// One exchange, whatever it is spoken in.
+    Session(HttpSession),
+}
+
+/// Where an exchange takes place, and where its connection goes afterwards.
+pub(super) struct Place {
+    endpoint: Arc<Endpoint>,
+    pub(super) peer: Arc<HttpPeer>,
+}
+
+// === impl EndpointSettings ===
+
+impl EndpointSettings {
+    /// The `host` header (RFC 9110, section 7.2): an IPv6 address in brackets, the scheme's own port left out.
+    fn authority(&self) -> String {
+        let bare = self.host.contains(':') && !self.host.starts_with('[');
+        let host = if bare {
+            format!("[{}]", self.host)
+        } else {
+            self.host.clone()
+        };
+        match (self.port, self.tls.is_some()) {
+            (443, true) | (80, false) => host,
+            (port, _) => format!("{host}:{port}"),
+        }
+    }
+
+    fn speaks_http1(&self) -> bool {
+        match self.http {
+            HttpVersion::Http1 => true,
+            HttpVersion::Http2 => false,
+            HttpVersion::Auto => self.tls.is_none(),
+        }
+    }
+}
+
+// === impl Endpoint ===
+
+impl Endpoint {
+    /// A backend with an empty pool. Reads the certificates; resolves and connects nothing yet.
+    pub fn new(settings: EndpointSettings) -> Result<Self, http::Error> {
+        let mut options = ConnectorOptions::new(settings.max_idle.max(1));
+        if let Some(tls) = &settings.tls {
+            options.ca_file = tls.ca.as_ref().map(|path| path.to_string_lossy().into_owned());
+            options.cert_key_file = tls
+                .client
+                .as_ref()
+                .map(|(cert, key)| (cert.to_string_lossy().into_owned(), key.to_string_lossy().into_owned()));
+        }
+        let authority = HeaderValue::try_from(settings.authority())?;
+        let peer_settings = settings.clone();
+        let make = Box::new(move |address| peer(&peer_settings, address));
+        let resolver = Arc::new(Resolver::new(&settings.host, settings.port, make));
+        let pool = if settings.speaks_http1() {
+            Pool::Http1(Box::new(TransportConnector::new(Some(options))))
+        } else {
+            Pool::Negotiated(Box::new(Connector::new(Some(options))))
+        };
+        Ok(Self {
+            pool,
+            resolver,
+            authority,
+            settings,
+        })
+    }
+
+    /// What it was made from.
+    pub fn settings(&self) -> &EndpointSettings {
+        &self.settings
+    }
+
+    pub(super) fn authority(&self) -> &HeaderValue {
+        &self.authority
+    }
+
+    /// A connection from the pool or a `fresh` one, to the first of the name's addresses that takes one: `localhost` is
+    /// two, and a server often listens on one. Says whether it was used before.
+    pub(super) async fn connect(self: &Arc<Self>, fresh: bool) -> Result<(Ready, Place, bool), UpstreamError> {
+        let limit = self.settings.connect_timeout;
+        let began = Instant::now();
+        let mut tried: Vec<Arc<HttpPeer>> = Vec::new();
+        let mut failed = None;
+        loop {
+            let candidate = self.resolver.peer(limit).await?;
+            let left = limit.saturating_sub(began.elapsed());
+            let over = left.is_zero() || tried.iter().any(|peer| Arc::ptr_eq(peer, &candidate.peer));
+            if let Some(error) = failed.take_if(|_| over) {
+                return Err(error);
+            }
+            // The first attempt has Pingora's own limit, which costs nothing where the pool has a connection.
+            let outcome = if tried.is_empty() {
+                self.connect_to(&candidate.peer, fresh).await
+            } else {
+                let connecting = timeout(left, self.connect_to(&candidate.peer, fresh)).await;
+                connecting.unwrap_or_else(|_| Err(UpstreamError::connect_timeout("connecting to the backend")))
+            };
+            candidate.set_failed(outcome.is_err());
+            match outcome {
+                Ok(connected) => return Ok(connected),
+                Err(error) => failed = Some(error),
+            }
+            tried.push(candidate.peer);
+        }
+    }
+
+    async fn connect_to(
+        self: &Arc<Self>,
+        peer: &Arc<HttpPeer>,
+        fresh: bool,
+    ) -> Result<(Ready, Place, bool), UpstreamError> {
+        let connected = if fresh {
+            self.pool.connect(&unpooled(peer)).await
+        } else {
+            self.pool.connect(peer).await
+        };
+        let (ready, reused) = connected.map_err(|error| UpstreamError::connect(&error))?;
+        let place = Place {
+            endpoint: Arc::clone(self),
+            peer: Arc::clone(peer),
+        };
+        Ok((ready, place, reused))
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+fn peer(settings: &EndpointSettings, address: std::net::SocketAddr) -> HttpPeer {
+    let sni = if settings.tls.is_some() {
+        settings.host.clone()
+    } else {
+        String::new()
+    };
+    let mut peer = HttpPeer::new(address, settings.tls.is_some(), sni);
+    peer.options.alpn = match (settings.http, settings.tls.is_some()) {
+        (HttpVersion::Http2, _) => ALPN::H2,
+        (HttpVersion::Auto, true) => ALPN::H2H1,
+        _ => ALPN::H1,
+    };
+    peer.options.total_connection_timeout = Some(settings.connect_timeout);
+    // Pingora's default is one stream a connection, which would make HTTP/2 a dearer HTTP/1.
+    peer.options.max_h2_streams = 100;
+    peer
+}
+
+/// The same peer under a key of its own, so that the pool has no connection for it.
+fn unpooled(peer: &HttpPeer) -> HttpPeer {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let mut peer = peer.clone();
+    peer.group_key = NEXT.fetch_add(1, Ordering::Relaxed);
+    peer
+}
+
+// === impl Pool ===
+
+impl Pool {
+    async fn connect(&self, peer: &HttpPeer) -> pingora_error::Result<(Ready, bool)> {
+        match self {
+            Self::Http1(pool) => pool
+                .get_stream(peer)
+                .await
+                .map(|(stream, reused)| (Ready::Http1(stream), reused)),
+            Self::Negotiated(pool) => pool
+                .get_http_session(peer)
+                .await
+                .map(|(session, reused)| (Ready::Session(session), reused)),
+        }
+    }
+}
+
+// === impl Place ===
+
+impl Place {
+    /// Gives a connection back whose exchange is over; one that cannot carry another is closed.
+    pub(super) async fn release(self, session: HttpSession) {
+        let Self { endpoint, peer } = self;
+        let idle = Some(endpoint.settings.idle_timeout);
+        match (&endpoint.pool, session) {
+            (Pool::Http1(pool), HttpSession::H1(session)) => {
+                if let Some(stream) = reusable(session).await {
+                    pool.release_stream(stream, peer.reuse_hash(), idle);
+                }
+            }
+            (Pool::Negotiated(pool), session) => pool.release_http_session(session, &*peer, idle).await,
+            (Pool::Http1(_), _) => {}
+        }
+    }
+}
+
+async fn reusable(mut session: Http1Session) -> Option<Stream> {
+    session.respect_keepalive();
+    session.reuse().await
+}

@@ -1,0 +1,56 @@
+//! The innermost service: one exchange with a backend, on Pingora's connector and its pool.
+
+mod body;
+mod endpoint;
+mod error;
+mod exchange;
+mod head;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response};
+
+use super::body::{Body, BoxError};
+pub(super) use body::UpstreamBody;
+pub use endpoint::{Endpoint, EndpointSettings, HttpVersion, TlsFiles};
+pub use error::UpstreamError;
+use exchange::exchange;
+use head::Head;
+
+/// Whether the exchange went over a connection from the pool: an extension of the response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reused(pub bool);
+
+/// The service. The request must carry the [`Arc<Endpoint>`](Endpoint) to call in its extensions; its URI's path and
+/// query are sent as they are, and `host` and the framing are set here.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Upstream;
+
+impl<B> tower::Service<Request<B>> for Upstream
+where
+    B: http_body::Body<Data = Bytes> + Clone + Send + Sync + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = UpstreamError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, UpstreamError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), UpstreamError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        Box::pin(async move {
+            let endpoint = request
+                .extensions_mut()
+                .remove::<Arc<Endpoint>>()
+                .ok_or_else(|| UpstreamError::exchange("the request names no endpoint", false))?;
+            let (parts, body) = request.into_parts();
+            let head = Head::new(parts.method, &parts.uri, parts.headers, &body, &endpoint);
+            exchange(&endpoint, head, body).await
+        })
+    }
+}

@@ -1,0 +1,317 @@
+//! The running gateway: its listeners, its reloads and its end.
+
+mod signals;
+
+use std::convert::Infallible;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::{Request, Response};
+use tower::util::Oneshot;
+use tower::{Service, ServiceExt};
+
+use crate::admin;
+use crate::config::{Config, Loaded, Loader};
+use crate::proxy::{
+    BindError, Body, CertStore, Edge, EdgeSettings, Host, Lifecycle, Listeners, Protocol, Site, TlsError,
+};
+use crate::stack::{self, DataPlane, State};
+use crate::telemetry::{self, AccessLog, Telemetry};
+
+/// A gateway that runs.
+pub struct Gateway {
+    host: Host,
+    state: State,
+    current: Current,
+    certs: Option<Arc<CertStore>>,
+    config: Arc<Config>,
+    drain: Duration,
+    addresses: Addresses,
+}
+
+/// Where a gateway listens, with the ports that the system chose where 0 was asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Addresses {
+    /// HTTP/1.1, or TLS.
+    pub http: Vec<SocketAddr>,
+    /// HTTP/2 in clear.
+    pub h2c: Vec<SocketAddr>,
+    /// The admin listener.
+    pub admin: Option<SocketAddr>,
+}
+
+/// Why a gateway could not start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// An address could not be listened on.
+    Bind(BindError),
+    /// The certificate or its key cannot be used.
+    Tls(TlsError),
+    /// A backend's address or credential cannot be put into a header.
+    Backend(http::Error),
+}
+
+/// The stack in use. A reload swaps it; requests under way stay on the one they began on.
+#[derive(Clone)]
+struct Current(Arc<ArcSwap<DataPlane>>);
+
+/// What the admin listener reads.
+struct Status(State);
+
+// === impl Gateway ===
+
+impl Gateway {
+    /// Binds every listener, then starts to answer. Must be called on a tokio runtime.
+    pub fn start(config: Config, telemetry: Telemetry) -> Result<Self, StartError> {
+        let lifecycle = Lifecycle::new();
+        let server = &config.server;
+        let http = Listeners::bind(&server.listen)?;
+        let h2c = Listeners::bind(&server.h2c_listen)?;
+        let admin = config
+            .admin
+            .as_ref()
+            .map(|admin| Listeners::bind(&[admin.listen]))
+            .transpose()?;
+        let certs = server
+            .tls
+            .as_ref()
+            .map(|identity| CertStore::load(&identity.cert_path, &identity.key_path))
+            .transpose()?;
+
+        let state = State::new(&config, telemetry.clone(), lifecycle.clone());
+        state.adopt(&config)?;
+        let current = Current(Arc::new(ArcSwap::from_pointee(stack::data_plane(&config, &state))));
+        let settings = EdgeSettings {
+            client_timeout: server.client_timeout,
+            keepalive: server.keepalive,
+            linger: server.linger,
+        };
+        let addresses = Addresses {
+            http: http.addresses(),
+            h2c: h2c.addresses(),
+            admin: admin.as_ref().and_then(|admin| admin.addresses().first().copied()),
+        };
+
+        let mut host = Host::new(lifecycle.clone());
+        let edge = || Edge::new(current.clone(), stack::faults(&config), settings, lifecycle.clone());
+        let protocol = certs.clone().map_or(Protocol::Http1, Protocol::Tls);
+        host.add(Site {
+            name: "http",
+            edge: edge(),
+            listeners: http,
+            protocol,
+        });
+        if !addresses.h2c.is_empty() {
+            host.add(Site {
+                name: "h2c",
+                edge: edge(),
+                listeners: h2c,
+                protocol: Protocol::H2c,
+            });
+        }
+        if let Some(listeners) = admin {
+            let router = admin::router(Arc::new(Status(state.clone())), telemetry);
+            let service = router
+                .map_request(|request: Request<Body>| request.map(axum::body::Body::new))
+                .map_response(|response: Response<axum::body::Body>| response.map(Body::boxed));
+            let edge = Edge::new(service, stack::faults(&config), settings, lifecycle);
+            host.add(Site {
+                name: "admin",
+                edge,
+                listeners,
+                protocol: Protocol::Http1,
+            });
+        }
+        let drain = server.drain;
+        Ok(Self {
+            host,
+            state,
+            current,
+            certs,
+            config: Arc::new(config),
+            drain,
+            addresses,
+        })
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// What is in flight, and the way down.
+    pub fn lifecycle(&self) -> &Lifecycle {
+        self.state.lifecycle()
+    }
+
+    /// Goes on with another configuration. Requests in flight finish on the old one; no count is reset.
+    pub fn reload(&mut self, config: Config) -> Result<(), StartError> {
+        if let Some(certs) = &self.certs {
+            certs.reload()?;
+        }
+        self.state.adopt(&config)?;
+        self.current.0.store(Arc::new(stack::data_plane(&config, &self.state)));
+        self.drain = config.server.drain;
+        self.config = Arc::new(config);
+        Ok(())
+    }
+
+    /// The configuration in use.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Stops listening, lets what is in flight finish within the drain time, and ends. True when all of it did.
+    pub async fn shut_down(self) -> bool {
+        self.state.lifecycle().go_down();
+        let in_time = self.host.finish(self.drain).await;
+        self.state.telemetry().flush();
+        in_time
+    }
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway")
+            .field("addresses", &self.addresses)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Current ===
+
+impl Service<Request<Body>> for Current {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Oneshot<DataPlane, Request<Body>>;
+
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Infallible>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        DataPlane::clone(&self.0.load()).oneshot(request)
+    }
+}
+
+// === impl Status ===
+
+impl admin::Status for Status {
+    fn not_ready(&self) -> Option<&'static str> {
+        self.0.lifecycle().is_going_down().then_some("draining")
+    }
+
+    fn in_flight(&self) -> usize {
+        self.0.lifecycle().in_flight()
+    }
+
+    fn buffered(&self) -> usize {
+        self.0.budget().used()
+    }
+}
+
+// === impl StartError ===
+
+impl From<BindError> for StartError {
+    fn from(error: BindError) -> Self {
+        Self::Bind(error)
+    }
+}
+
+impl From<TlsError> for StartError {
+    fn from(error: TlsError) -> Self {
+        Self::Tls(error)
+    }
+}
+
+impl From<http::Error> for StartError {
+    fn from(error: http::Error) -> Self {
+        Self::Backend(error)
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind(error) => error.fmt(f),
+            Self::Tls(error) => error.fmt(f),
+            Self::Backend(error) => write!(f, "a backend's host or api_key cannot be sent in a header: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+// === the process ===
+
+/// `tollgate serve`: runs until it is told to end.
+pub fn run(path: &Path) -> ExitCode {
+    let loaded = match Loader::from_process().load(path) {
+        Ok(loaded) => loaded,
+        Err(errors) => {
+            eprintln!("{errors}");
+            return ExitCode::FAILURE;
+        }
+    };
+    telemetry::init_log();
+    let threads = loaded.config.server.worker_threads().get();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error),
+    };
+    let code = runtime.block_on(serve(path, loaded));
+    // Whatever still runs is behind answers that are already out or already cut.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    code
+}
+
+async fn serve(path: &Path, loaded: Loaded) -> ExitCode {
+    let access = match loaded
+        .config
+        .server
+        .access_log
+        .then(|| AccessLog::new(std::io::stdout()))
+        .transpose()
+    {
+        Ok(access) => access,
+        Err(error) => return fail(&error),
+    };
+    let telemetry = Telemetry::new(access);
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let files = loaded.files;
+    let mut gateway = match Gateway::start(loaded.config, telemetry) {
+        Ok(gateway) => gateway,
+        Err(error) => return fail(&error),
+    };
+    let addresses = gateway.addresses();
+    tracing::info!(http = ?addresses.http, h2c = ?addresses.h2c, admin = ?addresses.admin, "listening");
+    match signals::until_told_to_end(path, files, &mut gateway).await {
+        Ok(why) => tracing::info!(why, in_flight = gateway.lifecycle().in_flight(), "draining"),
+        Err(error) => return fail(&error),
+    }
+    if gateway.shut_down().await {
+        tracing::info!("every request was finished");
+        ExitCode::SUCCESS
+    } else {
+        tracing::warn!("the drain time was over; requests still in flight were cut");
+        ExitCode::FAILURE
+    }
+}
+
+fn fail(error: &dyn std::error::Error) -> ExitCode {
+    tracing::error!(%error, "cannot serve");
+    eprintln!("tollgate: {error}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,80 @@
+//! What the process is told from outside, and what it does of it.
+
+use std::path::{Path, PathBuf};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::Gateway;
+use crate::config::{Loader, Watcher, diff_fixed};
+
+/// Answers reloads until a signal asks the process to end; says which.
+///
+/// A reload is asked for by SIGHUP, or by a change to one of `files`: the configuration and what it points at.
+pub(super) async fn until_told_to_end(
+    path: &Path,
+    files: Vec<PathBuf>,
+    gateway: &mut Gateway,
+) -> std::io::Result<&'static str> {
+    // From here on SIGHUP no longer kills.
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut watcher = match Watcher::new(files) {
+        Ok(watcher) => Some(watcher),
+        Err(error) => {
+            tracing::warn!(%error, "changes to the configuration's files are not noticed; send SIGHUP");
+            None
+        }
+    };
+    loop {
+        let changed = async {
+            match &mut watcher {
+                Some(watcher) => watcher.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = terminate.recv() => return Ok("SIGTERM"),
+            _ = interrupt.recv() => return Ok("SIGINT"),
+            _ = hangup.recv() => {}
+            () = changed => {}
+        }
+        if let (Some(files), Some(watcher)) = (reload(path, gateway), &mut watcher)
+            && let Err(error) = watcher.watch(files)
+        {
+            tracing::warn!(%error, "changes to the configuration's files are not noticed; send SIGHUP");
+        }
+    }
+}
+
+/// Reads the configuration again. What is wrong with it is told, and the one in use stays.
+fn reload(path: &Path, gateway: &mut Gateway) -> Option<Vec<PathBuf>> {
+    let loaded = match Loader::from_process().load(path) {
+        Ok(loaded) => loaded,
+        Err(errors) => {
+            gateway.state.telemetry().reloaded(false);
+            for problem in errors.problems() {
+                tracing::error!("reload refused: {problem}");
+            }
+            return None;
+        }
+    };
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    for key in diff_fixed(gateway.config(), &loaded.config) {
+        tracing::warn!(key, "takes effect with the next start only");
+    }
+    match gateway.reload(loaded.config) {
+        Ok(()) => {
+            gateway.state.telemetry().reloaded(true);
+            tracing::info!("the configuration was reloaded");
+            Some(loaded.files)
+        }
+        Err(error) => {
+            gateway.state.telemetry().reloaded(false);
+            tracing::error!(%error, "reload refused");
+            None
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The data plane's stack: every layer in its place, each with its why.
+
+mod attempt;
+mod catalogue;
+mod checks;
+mod errors;
+mod render;
+mod route;
+mod settle;
+mod state;
+
+use std::convert::Infallible;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{Extensions, Request, Response};
+use tollgate_layers::bearer_auth::BearerAuthLayer;
+use tollgate_layers::buffer::{self, BufferLayer, Held};
+use tollgate_layers::catch_panic::CatchPanicLayer;
+use tollgate_layers::client_addr::ClientAddrLayer;
+use tollgate_layers::concurrency::ConcurrencyLayer;
+use tollgate_layers::disconnect::DrainLayer;
+use tollgate_layers::fallback::FallbackLayer;
+use tollgate_layers::meter::MeterLayer;
+use tollgate_layers::model::{Keys, ModelLayer};
+use tollgate_layers::rate_limit::{Picks, RateLimitLayer, TokenLimitLayer};
+use tollgate_layers::request_id::RequestIdLayer;
+use tollgate_layers::require::RequireLayer;
+use tollgate_layers::respond::RespondLayer;
+use tollgate_layers::timeout::TimeoutLayer;
+use tower::util::BoxCloneSyncService;
+use tower::{ServiceBuilder, ServiceExt};
+
+use self::attempt::{Attempt, Call};
+use self::catalogue::CatalogueLayer;
+use self::render::Renderer;
+use self::route::Routes;
+pub use self::state::State;
+use crate::config::{Config, Limits, Model};
+use crate::dialect::openai;
+use crate::proxy::{Body, ConnInfo, RenderFault};
+use crate::wiring::limits::{self, Counted};
+use crate::wiring::{Caller, Catalogue, TraceLayer, static_keys};
+
+/// The whole stack behind one type.
+pub type DataPlane = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
+
+/// What answers before there is a request.
+pub fn faults(config: &Config) -> impl RenderFault {
+    Renderer::new(config)
+}
+
+/// Builds the stack for a configuration that `state` has adopted.
+pub fn data_plane(config: &Config, state: &State) -> DataPlane {
+    let config = Arc::new(config.clone());
+    let server = &config.server;
+    let telemetry = state.telemetry().clone();
+    let panics = telemetry.clone();
+    let (lifecycle, most) = (state.lifecycle().clone(), server.max_requests);
+    let open_to = server.ips.clone();
+    let tag_header = config.metering.tag_header.clone();
+    let (known, denied) = (Arc::clone(&config), Arc::clone(&config));
+    let max_body = usize::try_from(server.max_body).unwrap_or(usize::MAX);
+
+    let stack = ServiceBuilder::new()
+        // First, so that every answer has an id, whatever else goes wrong.
+        .layer(RequestIdLayer::new())
+        // Outside of everything that can refuse: it sees what the client sees.
+        .layer(TraceLayer::new(telemetry.clone(), server.overhead_header))
+        // The only maker of error bodies. Above it nothing can fail.
+        .layer(RespondLayer::new(Renderer::new(&config)))
+        // Below it, so that a panic becomes a refusal like any other.
+        .layer(CatchPanicLayer::new().on_panic(move |message: &str| {
+            panics.panicked();
+            tracing::error!(message, "a panic was caught");
+        }))
+        // A full gateway says so before it does anything else for the request.
+        .layer(RequireLayer::new(move |_: &mut Request<Body>| {
+            checks::room(&lifecycle, most)
+        }))
+        // Whose address it is must be known before anything asks for it.
+        .layer(ClientAddrLayer::new(
+            server.trusted_proxies.clone(),
+            |facts: &Extensions| facts.get::<ConnInfo>()?.peer.map(|peer| peer.ip()),
+        ))
+        .layer(RequireLayer::new(move |request: &mut Request<Body>| {
+            checks::listener_address(&open_to, request)
+        }))
+        // A wrong path costs nobody a look at keys.
+        .layer(RequireLayer::new(|request: &mut Request<Body>| {
+            checks::path_and_method(request)
+        }))
+        .layer(BearerAuthLayer::new(static_keys(&config)))
+        .layer(RequireLayer::new(move |request: &mut Request<Body>| {
+            checks::caller(&tag_header, request)
+        }))
+        // Concurrency before the rate: a request that finds no place has not been tried.
+        .layer(ConcurrencyLayer::new(state.slots().clone(), |facts: &Extensions| {
+            of_caller(facts, limits::concurrency)
+        }))
+        .layer(RateLimitLayer::new(state.requests().clone(), |facts: &Extensions| {
+            of_caller(facts, limits::rpm)
+        }))
+        // The list of models is ours to give; it counts as a request and needs no body.
+        .layer(CatalogueLayer(Catalogue::new(&config)))
+        // After the caller's limits: a throttled key must not fill the memory that all share.
+        .layer(BufferLayer::new(
+            buffer::Config::new(max_body, Arc::clone(state.budget())).with_owner(owner),
+        ))
+        .layer(
+            ModelLayer::new(watched(&config))
+                .deny_when(move |model: &str, param: &str| checks::denies(&denied, model, param)),
+        )
+        .layer(RequireLayer::new(move |request: &mut Request<Held>| {
+            checks::model(&known, request)
+        }))
+        // The model's own limits, now that it is known.
+        .layer(ConcurrencyLayer::new(state.slots().clone(), |facts: &Extensions| {
+            of_model(facts, limits::concurrency)
+        }))
+        .layer(RateLimitLayer::new(state.requests().clone(), |facts: &Extensions| {
+            of_model(facts, limits::rpm)
+        }))
+        // All limits on tokens at once: they take the same estimate, all or none.
+        .layer(TokenLimitLayer::new(
+            state.tokens().clone(),
+            tokens,
+            |request: &Request<Held>| checks::estimate(request),
+        ))
+        .layer(RequireLayer::new(|request: &mut Request<Held>| {
+            checks::reservation(request);
+            Ok(())
+        }))
+        // From here on once for each attempt.
+        .layer(FallbackLayer::new(Routes::new(Arc::clone(&config), state.clone())).with_budget(route::BUDGET))
+        // Outside of the meter, so that what is read on after the client has left is metered, too.
+        .layer(DrainLayer::new(route::on_disconnect))
+        .layer(MeterLayer::new(settle::plan))
+        // Inside of the meter: an answer that stalls is a failure that the meter must see.
+        .layer(TimeoutLayer::new(route::timeouts))
+        .service(Attempt::new(telemetry));
+
+    // The one erasure: the type above is a paragraph long, and the body is a union of all that can answer.
+    BoxCloneSyncService::new(stack.map_response(|response| response.map(Body::boxed)))
+}
+
+fn of_caller(facts: &Extensions, which: fn(&Limits) -> Option<u64>) -> Picks<Counted> {
+    facts
+        .get::<Caller>()
+        .map_or_else(Picks::none, |caller| limits::of_caller(caller, which))
+}
+
+fn of_model(facts: &Extensions, which: fn(&Limits) -> Option<u64>) -> Picks<Counted> {
+    caller_and_model(facts).map_or_else(Picks::none, |(caller, model)| limits::of_model(caller, model, which))
+}
+
+fn tokens(facts: &Extensions) -> Picks<Counted> {
+    let mut picks = of_caller(facts, limits::tpm);
+    picks.extend(of_model(facts, limits::tpm).iter().cloned());
+    picks
+}
+
+fn caller_and_model(facts: &Extensions) -> Option<(&Caller, &Model)> {
+    Some((facts.get::<Caller>()?, &facts.get::<Call>()?.model))
+}
+
+/// Whose memory a body takes.
+fn owner(head: &Parts) -> Option<u64> {
+    let caller = head.extensions.get::<Caller>()?;
+    let mut hasher = DefaultHasher::new();
+    caller.account().hash(&mut hasher);
+    Some(hasher.finish())
+}
+
+/// The parameters that some model refuses, and those that name data kept at a backend.
+fn watched(config: &Config) -> Keys {
+    let mut names: Vec<String> = config
+        .models
+        .iter()
+        .flat_map(|model| model.deny_params.iter().cloned())
+        .collect();
+    names.extend(openai::STORED_DATA.map(str::to_owned));
+    names.sort_unstable();
+    names.dedup();
+    Keys::watching(names)
+}

@@ -1,0 +1,167 @@
+//! The decisions of the stack that need no layer of their own, each a plain function of the request.
+
+use std::borrow::Cow;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use http::Request;
+use http::header::{ALLOW, HeaderName, HeaderValue};
+use ipnet::IpNet;
+use tollgate_layers::client_addr::ClientAddr;
+use tollgate_layers::model::ModelRequest;
+use tollgate_layers::rate_limit::TokenReservation;
+use tollgate_layers::{Reason, Rejection};
+
+use super::attempt::Call;
+use super::catalogue::ModelId;
+use crate::config::Config;
+use crate::dialect::openai::{self, Endpoint, Lookup};
+use crate::proxy::Lifecycle;
+use crate::telemetry::Record;
+use crate::wiring::{Caller, contains};
+
+/// The longest tag that goes into a row, in bytes.
+const LONGEST_TAG: usize = 128;
+
+/// Whether the listener is open to the client's address; and the address goes on record.
+pub(super) fn listener_address<B>(open_to: &[IpNet], request: &Request<B>) -> Result<(), Rejection> {
+    let address = request.extensions().get::<ClientAddr>().map(|address| address.0);
+    if let Some(record) = request.extensions().get::<Record>() {
+        record.note(|facts| facts.ip = address);
+    }
+    match address {
+        _ if open_to.is_empty() => Ok(()),
+        Some(address) if contains(open_to, address) => Ok(()),
+        _ => Err(Rejection::new(Reason::IpNotAllowed).with_message("Your address may not use this service.")),
+    }
+}
+
+/// Which call of the API this is.
+pub(super) fn path_and_method<B>(request: &mut Request<B>) -> Result<(), Rejection> {
+    let (endpoint, id) = match openai::lookup(request.method(), request.uri().path()) {
+        Lookup::Found { endpoint, rest } => (endpoint, rest),
+        Lookup::Unknown => return Err(Reason::PathNotFound.into()),
+        Lookup::WrongMethod(allowed) => {
+            let mut refused = Rejection::new(Reason::MethodNotAllowed);
+            refused.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+            return Err(refused);
+        }
+    };
+    let id = (endpoint == Endpoint::Model).then(|| percent_decoded(id)).transpose()?;
+    if let Some(record) = request.extensions().get::<Record>() {
+        record.note(|facts| facts.endpoint = Some(endpoint.name()));
+    }
+    request.extensions_mut().insert(endpoint);
+    if let Some(id) = id {
+        request.extensions_mut().insert(ModelId(id));
+    }
+    Ok(())
+}
+
+/// Model names hold slashes, and SDKs encode them.
+fn percent_decoded(id: &str) -> Result<String, Rejection> {
+    percent_encoding::percent_decode_str(id)
+        .decode_utf8()
+        .map(Cow::into_owned)
+        .map_err(|_| Reason::ModelNotFound.into())
+}
+
+/// Whether the key lives and may come from here; and whose it is goes on record.
+pub(super) fn caller<B>(tag_header: &HeaderName, request: &Request<B>) -> Result<(), Rejection> {
+    let facts = request.extensions();
+    let Some(caller) = facts.get::<Caller>() else {
+        return Err(Reason::KeyMissing.into());
+    };
+    if let Some(record) = facts.get::<Record>() {
+        let tag = request.headers().get(tag_header).and_then(|tag| tag.to_str().ok());
+        record.note(|facts| {
+            facts.key = Some(Arc::clone(&caller.key().name));
+            facts.account.clone_from(&caller.key().account);
+            facts.group = Some(Arc::clone(&caller.key().group.name));
+            facts.tag = tag.map(|tag| tag.chars().take(LONGEST_TAG).collect());
+        });
+    }
+    caller.check_state(SystemTime::now())?;
+    match facts.get::<ClientAddr>() {
+        Some(address) if caller.allows_address(address.0) => Ok(()),
+        _ => Err(Reason::IpNotAllowed.into()),
+    }
+}
+
+/// Whether the model exists and the caller may call it: what a route needs to know comes together here.
+pub(super) fn model<B>(config: &Config, request: &mut Request<B>) -> Result<(), Rejection> {
+    let facts = request.extensions();
+    let (Some(asked), Some(caller), Some(endpoint), Some(record)) = (
+        facts.get::<ModelRequest>(),
+        facts.get::<Caller>(),
+        facts.get::<Endpoint>(),
+        facts.get::<Record>(),
+    ) else {
+        tracing::error!("the stack is out of order");
+        return Err(Reason::Internal.into());
+    };
+    record.note(|facts| {
+        facts.streamed = asked.stream;
+        facts.bytes_in = asked.body_len as u64;
+        facts.user = asked
+            .user
+            .as_deref()
+            .map(|user| user.chars().take(LONGEST_TAG).collect());
+    });
+    let model = config.model(&asked.model).ok_or_else(|| {
+        // The name is the client's own: telling it back helps, and it is bounded by the body.
+        let name: String = asked.model.chars().take(LONGEST_TAG).collect();
+        Rejection::new(Reason::ModelNotFound)
+            .with_message(format!("The model `{name}` does not exist."))
+            .with_param("model")
+    })?;
+    record.note(|facts| facts.model = Some(Arc::clone(&model.name)));
+    if !caller.allows_model(&model.name) {
+        return Err(Rejection::new(Reason::ModelNotAllowed).with_param("model"));
+    }
+    let call = Call {
+        endpoint: *endpoint,
+        model: Arc::clone(model),
+        record: record.clone(),
+        tokens: None,
+    };
+    request.extensions_mut().insert(call);
+    Ok(())
+}
+
+/// Whether a parameter that is set is refused: by the model, or always where it names data kept at a backend.
+pub(super) fn denies(config: &Config, model: &str, param: &str) -> bool {
+    openai::STORED_DATA.contains(&param)
+        || config
+            .model(model)
+            .is_some_and(|model| model.deny_params.iter().any(|denied| denied == param))
+}
+
+/// Whether there is room for one more request.
+pub(super) fn room(lifecycle: &Lifecycle, most: Option<NonZeroUsize>) -> Result<(), Rejection> {
+    // The edge has counted this request already.
+    match most {
+        Some(most) if lifecycle.in_flight() > most.get() => Err(Reason::Overloaded.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Hands the reservation of tokens to the call, for whoever settles it.
+pub(super) fn reservation<B>(request: &mut Request<B>) {
+    let facts = request.extensions_mut();
+    if let Some(tokens) = facts.get::<TokenReservation>().cloned()
+        && let Some(call) = facts.get_mut::<Call>()
+    {
+        call.tokens = Some(tokens);
+    }
+}
+
+/// Tokens of the request's prompt, by its bytes, for the limits on tokens: what was used corrects it. An answer is not
+/// guessed at: a client's cap says little of what comes, and a large one must not lock it out.
+pub(super) fn estimate<B>(request: &Request<B>) -> u64 {
+    request
+        .extensions()
+        .get::<ModelRequest>()
+        .map_or(1, |asked| (asked.body_len as u64).div_ceil(4).max(1))
+}

@@ -1,0 +1,80 @@
+//! What is done with what an answer has used.
+
+use http::Request;
+use tollgate_layers::buffer::Held;
+use tollgate_layers::meter::{End, Outcome, Plan, Sink, Terminal};
+use tollgate_layers::model::ModelRequest;
+
+use super::attempt::{Call, Candidate};
+use crate::dialect::openai::StreamEnd;
+use crate::telemetry::Tokens;
+
+/// How an attempt is metered.
+pub(super) fn plan(request: &Request<Held>) -> Option<Plan<Settle>> {
+    let facts = request.extensions();
+    let call = &facts.get::<Candidate>()?.call;
+    let asked = facts.get::<ModelRequest>()?;
+    let terminal = match call.endpoint.stream_end() {
+        StreamEnd::Done => Terminal::Done,
+        StreamEnd::ResponseEvent => Terminal::Responses,
+        StreamEnd::Body => Terminal::None,
+    };
+    let strip = asked.stream && !asked.asked_usage && call.endpoint.takes_include_usage();
+    let settle = Settle {
+        call: call.clone(),
+        prompt_bytes: asked.body_len as u64,
+    };
+    Some(Plan::new(settle).strip(strip).expect(terminal))
+}
+
+/// Writes the outcome of one attempt down.
+#[derive(Debug)]
+pub(super) struct Settle {
+    call: Call,
+    /// Bytes of the request, to estimate the prompt from.
+    prompt_bytes: u64,
+}
+
+impl Sink for Settle {
+    fn settle(self, outcome: Outcome) {
+        let tokens = self.tokens(&outcome);
+        if let (Some(used), Some(reserved)) = (tokens, &self.call.tokens) {
+            reserved.settle(used.prompt + used.completion);
+        }
+        self.call.record.note(|facts| {
+            facts.tokens = tokens.or(facts.tokens);
+            if let End::Failed(reason) = outcome.end {
+                facts.reason = Some(reason.as_str());
+            }
+        });
+    }
+}
+
+impl Settle {
+    /// What was used: the backend's word, or where it gave none an estimate that is never nothing.
+    fn tokens(&self, outcome: &Outcome) -> Option<Tokens> {
+        if let Some(usage) = outcome.usage {
+            return Some(Tokens {
+                prompt: usage.prompt,
+                cached: usage.cached,
+                completion: usage.completion,
+                reasoning: usage.reasoning,
+                estimated: false,
+            });
+        }
+        let completion = match outcome.status {
+            // Nobody waited for the head: the backend has read the prompt all the same.
+            None if outcome.end == End::Disconnected => 0,
+            Some(status) if status.is_success() && self.call.endpoint.completes() => outcome.estimated_completion(),
+            Some(status) if status.is_success() => 0,
+            // A backend that answered with an error, or not at all, has used nothing that it told of.
+            _ => return None,
+        };
+        Some(Tokens {
+            prompt: self.prompt_bytes.div_ceil(4).max(1),
+            completion,
+            estimated: true,
+            ..Tokens::default()
+        })
+    }
+}

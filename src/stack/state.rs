@@ -1,0 +1,212 @@
+//! What outlives a reload: pools, counts and limits. A new stack is built on the old state.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::HeaderValue;
+use tokio::sync::Semaphore;
+use tollgate_layers::buffer::Budget;
+use tollgate_layers::concurrency::Slots;
+use tollgate_layers::rate_limit::Buckets;
+
+use crate::config;
+use crate::proxy::{Endpoint, EndpointSettings, HttpVersion, Lifecycle, TlsFiles};
+use crate::telemetry::Telemetry;
+use crate::wiring::limits::Counted;
+
+/// One account may hold at most this part of the memory for bodies.
+const OWNER_SHARE: usize = 4;
+
+/// At most so many answers of a backend are read on after their client has left.
+const MOST_DRAINS: usize = 64;
+
+/// How long an idle connection to a backend is kept: below the 60 s or more that servers keep theirs, so that it is
+/// mostly we who close.
+const IDLE: Duration = Duration::from_secs(55);
+
+/// The state of the data plane. Clones share it.
+#[derive(Clone, Debug)]
+pub struct State(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    telemetry: Telemetry,
+    lifecycle: Lifecycle,
+    budget: Arc<Budget>,
+    requests: Buckets<Counted>,
+    tokens: Buckets<Counted>,
+    slots: Slots<Counted>,
+    backends: Mutex<HashMap<Arc<str>, Arc<Backend>>>,
+}
+
+/// A backend as it runs.
+pub struct Backend {
+    /// As configured.
+    pub config: Arc<config::Backend>,
+    /// How it is reached.
+    pub endpoint: Arc<Endpoint>,
+    /// Whether it once refused `stream_options`, and is not asked for usage again.
+    pub refuses_usage: AtomicBool,
+    /// Places for answers that are read on after their client has left.
+    pub drains: Arc<Semaphore>,
+    /// Places for requests, when they are limited.
+    pub places: Option<Arc<Semaphore>>,
+    credentials: Vec<HeaderValue>,
+    turn: AtomicUsize,
+}
+
+// === impl State ===
+
+impl State {
+    /// An empty state, sized for `config`.
+    pub fn new(config: &config::Config, telemetry: Telemetry, lifecycle: Lifecycle) -> Self {
+        Self(Arc::new(Inner {
+            telemetry,
+            lifecycle,
+            budget: Budget::new(bytes(config.server.max_buffered), OWNER_SHARE),
+            requests: Buckets::new(),
+            tokens: Buckets::new(),
+            slots: Slots::new(),
+            backends: Mutex::default(),
+        }))
+    }
+
+    /// Takes a new configuration: backends that are reached as before keep their connections.
+    pub fn adopt(&self, config: &config::Config) -> Result<(), http::Error> {
+        self.0.budget.resize(bytes(config.server.max_buffered), OWNER_SHARE);
+        let mut backends = self.0.backends.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = HashMap::with_capacity(config.backends.len());
+        for backend in &config.backends {
+            let old = backends.get(&backend.name);
+            next.insert(
+                Arc::clone(&backend.name),
+                Arc::new(Backend::new(backend, old.map(AsRef::as_ref))?),
+            );
+        }
+        *backends = next;
+        Ok(())
+    }
+
+    /// The backend of this name in the configuration adopted last.
+    pub fn backend(&self, name: &str) -> Option<Arc<Backend>> {
+        self.0
+            .backends
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(name)
+            .cloned()
+    }
+
+    /// Metrics and access lines.
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.0.telemetry
+    }
+
+    /// What is in flight.
+    pub fn lifecycle(&self) -> &Lifecycle {
+        &self.0.lifecycle
+    }
+
+    /// The memory for request bodies.
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.0.budget
+    }
+
+    /// Requests a minute.
+    pub fn requests(&self) -> &Buckets<Counted> {
+        &self.0.requests
+    }
+
+    /// Tokens a minute.
+    pub fn tokens(&self) -> &Buckets<Counted> {
+        &self.0.tokens
+    }
+
+    /// Requests at once.
+    pub fn slots(&self) -> &Slots<Counted> {
+        &self.0.slots
+    }
+}
+
+fn bytes(size: u64) -> usize {
+    usize::try_from(size).unwrap_or(usize::MAX)
+}
+
+// === impl Backend ===
+
+impl Backend {
+    fn new(config: &Arc<config::Backend>, old: Option<&Self>) -> Result<Self, http::Error> {
+        let settings = endpoint_settings(config);
+        let old = old.filter(|old| *old.endpoint.settings() == settings);
+        let endpoint = match old {
+            Some(old) => Arc::clone(&old.endpoint),
+            None => Arc::new(Endpoint::new(settings)?),
+        };
+        let places = match (config.max_concurrency, old) {
+            (Some(most), Some(old)) if old.config.max_concurrency == Some(most) => old.places.clone(),
+            (most, _) => most.map(|most| Arc::new(Semaphore::new(most.get().min(Semaphore::MAX_PERMITS)))),
+        };
+        let credentials = config
+            .api_keys
+            .iter()
+            .map(|key| {
+                let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose()))?;
+                value.set_sensitive(true);
+                Ok(value)
+            })
+            .collect::<Result<_, http::Error>>()?;
+        Ok(Self {
+            config: Arc::clone(config),
+            endpoint,
+            refuses_usage: AtomicBool::new(old.is_some_and(|old| old.refuses_usage.load(Ordering::Relaxed))),
+            drains: old.map_or_else(|| Arc::new(Semaphore::new(MOST_DRAINS)), |old| Arc::clone(&old.drains)),
+            places,
+            credentials,
+            turn: AtomicUsize::new(0),
+        })
+    }
+
+    /// The credential for the next request, each in turn.
+    pub fn credential(&self) -> Option<&HeaderValue> {
+        match self.credentials.len() {
+            0 => None,
+            1 => self.credentials.first(),
+            many => self.credentials.get(self.turn.fetch_add(1, Ordering::Relaxed) % many),
+        }
+    }
+}
+
+impl fmt::Debug for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Backend")
+            .field("name", &self.config.name)
+            .finish_non_exhaustive()
+    }
+}
+
+fn endpoint_settings(config: &config::Backend) -> EndpointSettings {
+    let url = &config.base_url;
+    let tls = url.tls.then(|| TlsFiles {
+        ca: config.ca.as_ref().map(|roots| roots.path.clone()),
+        client: config
+            .client_identity
+            .as_ref()
+            .map(|identity| (identity.cert_path.clone(), identity.key_path.clone())),
+    });
+    EndpointSettings {
+        host: url.host.clone(),
+        port: url.port,
+        tls,
+        http: match config.http2 {
+            config::Http2::Auto => HttpVersion::Auto,
+            config::Http2::Never => HttpVersion::Http1,
+            config::Http2::PriorKnowledge => HttpVersion::Http2,
+        },
+        connect_timeout: config.timeout.connect,
+        max_idle: config.max_idle_connections,
+        idle_timeout: IDLE,
+    }
+}
