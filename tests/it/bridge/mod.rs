@@ -1,0 +1,9 @@
+//! The bridge between Tower and Pingora: every protocol of a client by everything that can happen to an exchange, and
+//! what concerns one side only.
+
+mod answers;
+mod heads;
+mod matrix;
+mod shutdown;
+mod uploads;
+mod upstream;

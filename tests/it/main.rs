@@ -1,0 +1,8 @@
+//! Whole exchanges over real sockets.
+//!
+//! One binary for all of them: it links once.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod bridge;
+mod support;

@@ -1,0 +1,20 @@
+//! What the tests share: clients and backends that hide nothing, and a limit on every wait.
+
+pub(crate) mod bridge;
+pub(crate) mod client;
+pub(crate) mod raw;
+
+use std::time::Duration;
+
+/// How long anything may take. Nothing here is slow: what passes this hangs.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Awaits `future`; a hang fails the test, where it is.
+#[track_caller]
+pub(crate) fn within<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    let place = std::panic::Location::caller();
+    async move {
+        let output = tokio::time::timeout(LIMIT, future).await;
+        output.unwrap_or_else(|_| panic!("nothing came of what was awaited at {place}"))
+    }
+}
