@@ -89,6 +89,24 @@ pub fn lookup<'a>(method: &Method, path: &'a str) -> Lookup<'a> {
 }
 
 impl Endpoint {
+    /// Every call, in order.
+    pub const ALL: [Self; 14] = [
+        Self::ChatCompletions,
+        Self::Completions,
+        Self::Embeddings,
+        Self::Responses,
+        Self::ImagesGenerations,
+        Self::ImagesEdits,
+        Self::ImagesVariations,
+        Self::AudioSpeech,
+        Self::AudioTranscriptions,
+        Self::AudioTranslations,
+        Self::Moderations,
+        Self::Rerank,
+        Self::Models,
+        Self::Model,
+    ];
+
     /// A short, fixed name for metrics and access lines.
     pub const fn name(self) -> &'static str {
         match self {
@@ -182,6 +200,13 @@ mod tests {
             rest: "org%2Fname",
         };
         assert_eq!(lookup(&Method::GET, "/v1/models/org%2Fname"), found);
+    }
+
+    #[test]
+    fn calls_stand_in_order() {
+        for (index, endpoint) in Endpoint::ALL.into_iter().enumerate() {
+            assert_eq!(endpoint as usize, index);
+        }
     }
 
     #[test]
