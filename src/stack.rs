@@ -36,7 +36,7 @@ use self::attempt::{Attempt, Call};
 use self::catalogue::CatalogueLayer;
 use self::render::Renderer;
 use self::route::Routes;
-pub use self::state::State;
+pub use self::state::{Prepared, State};
 use crate::config::{Config, Limits, Model};
 use crate::dialect::openai;
 use crate::proxy::{Body, ConnInfo, RenderFault};
