@@ -38,7 +38,7 @@ use self::catalogue::CatalogueLayer;
 use self::render::Renderer;
 use self::route::Routes;
 use self::served::{Models, Served};
-pub use self::state::State;
+pub use self::state::{Prepared, State};
 use crate::config::{Config, Limits};
 use crate::dialect::openai;
 use crate::proxy::{Body, ConnInfo, RenderFault};

@@ -187,7 +187,7 @@ mod tests {
             )
             .expect("a configuration");
         let state = State::new(&config, Telemetry::new(None), Lifecycle::new());
-        state.adopt(&config).expect("it can be served");
+        state.adopt(state.prepare(&config).expect("it can be served"));
         let models = Models::new(&config, &state);
         let served = models.get("m").expect("the model");
         let record = Record::new(Telemetry::new(None), http::Method::POST, "/", "");

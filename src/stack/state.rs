@@ -46,6 +46,13 @@ struct Inner {
     backends: Mutex<HashMap<Arc<str>, Arc<Backend>>>,
 }
 
+/// What a configuration needs, made and not yet in use.
+#[derive(Debug)]
+pub struct Prepared {
+    backends: HashMap<Arc<str>, Arc<Backend>>,
+    max_buffered: usize,
+}
+
 /// A backend as it runs.
 pub struct Backend {
     /// As configured.
@@ -85,20 +92,24 @@ impl State {
         }))
     }
 
-    /// Takes a new configuration: backends that are reached as before keep their connections.
-    pub fn adopt(&self, config: &config::Config) -> Result<(), http::Error> {
-        self.0.budget.resize(bytes(config.server.max_buffered), OWNER_SHARE);
-        let mut backends = self.0.backends.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut next = HashMap::with_capacity(config.backends.len());
-        for backend in &config.backends {
-            let old = backends.get(&backend.name);
-            next.insert(
-                Arc::clone(&backend.name),
-                Arc::new(Backend::new(backend, old.map(AsRef::as_ref))?),
-            );
-        }
-        *backends = next;
-        Ok(())
+    /// Makes all that a new configuration needs, and changes nothing yet: backends that are reached as before keep
+    /// their connections.
+    pub fn prepare(&self, config: &config::Config) -> Result<Prepared, http::Error> {
+        let backends = self.0.backends.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = config.backends.iter().map(|backend| {
+            let old = backends.get(&backend.name).map(AsRef::as_ref);
+            Ok((Arc::clone(&backend.name), Arc::new(Backend::new(backend, old)?)))
+        });
+        Ok(Prepared {
+            backends: next.collect::<Result<_, http::Error>>()?,
+            max_buffered: bytes(config.server.max_buffered),
+        })
+    }
+
+    /// Goes on with what was prepared.
+    pub fn adopt(&self, prepared: Prepared) {
+        self.0.budget.resize(prepared.max_buffered, OWNER_SHARE);
+        *self.0.backends.lock().unwrap_or_else(PoisonError::into_inner) = prepared.backends;
     }
 
     /// The backend of this name in the configuration adopted last.
@@ -156,9 +167,10 @@ fn bytes(size: u64) -> usize {
 impl Backend {
     fn new(config: &Arc<config::Backend>, old: Option<&Self>) -> Result<Self, http::Error> {
         let settings = endpoint_settings(config);
-        let same = old.filter(|old| *old.endpoint.settings() == settings);
+        // The settings name files; a certificate that was renewed stands in the same one.
+        let same = old.filter(|old| *old.endpoint.settings() == settings && same_certificates(&old.config, config));
         let endpoint = match same {
-            Some(old) => Arc::clone(&old.endpoint),
+            Some(same) => Arc::clone(&same.endpoint),
             None => Arc::new(Endpoint::new(settings)?),
         };
         let uri = |call: openai::Endpoint| Uri::try_from(format!("{}{}", config.base_url.path, call.path()));
@@ -222,6 +234,16 @@ impl fmt::Debug for Backend {
             .field("name", &self.config.name)
             .finish_non_exhaustive()
     }
+}
+
+/// Whether two configurations of a backend trust the same authorities and show the same certificate.
+fn same_certificates(old: &config::Backend, new: &config::Backend) -> bool {
+    let roots = |config: &config::Backend| config.ca.as_ref().map(|roots| roots.certs.clone());
+    let same_identity = match (&old.client_identity, &new.client_identity) {
+        (Some(old), Some(new)) => old.chain == new.chain && old.key.secret_der() == new.key.secret_der(),
+        (old, new) => old.is_none() && new.is_none(),
+    };
+    same_identity && roots(old) == roots(new)
 }
 
 fn endpoint_settings(config: &config::Backend) -> EndpointSettings {
