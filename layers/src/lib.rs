@@ -27,6 +27,8 @@ pub mod meter;
 pub mod model;
 #[cfg(feature = "model_allow")]
 pub mod model_allow;
+#[cfg(feature = "overload")]
+pub mod overload;
 #[cfg(feature = "rate_limit")]
 pub mod rate_limit;
 #[cfg(feature = "request_id")]
