@@ -1,0 +1,3 @@
+//! The whole gateway: what its users rely on, seen from its sockets.
+
+mod errors;
