@@ -1,3 +1,4 @@
 //! The whole gateway: what its users rely on, seen from its sockets.
 
 mod errors;
+mod order;
