@@ -1,4 +1,5 @@
 //! The whole gateway: what its users rely on, seen from its sockets.
 
 mod errors;
+mod limits;
 mod order;
