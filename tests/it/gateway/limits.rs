@@ -1,18 +1,11 @@
 //! Limits on requests, tokens and concurrency: whose they are, when they are given back, and what a client is told.
 
-use tollgate::backend::{Backend, Running, Script};
-
 use crate::support::client::{Ask, Client};
-use crate::support::gateway::{Answer, Gateway, KEY, Setup, chat, post};
+use crate::support::gateway::{Answer, Gateway, KEY, Setup, chat, front, post, scripted};
 use crate::support::raw::RawBackend;
 use crate::support::within;
 
 const SCRIPTED: &str = "route = [{ backend = \"main\" }]\n";
-
-async fn front(change: impl FnOnce(Setup) -> Setup) -> (Gateway, Running) {
-    let backend = Backend::start(Script::default()).await.unwrap();
-    (change(Setup::over(backend.local_addr())).start(), backend)
-}
 
 fn by(key: &str) -> Ask {
     Ask::chat(false, "").by(key)
@@ -153,7 +146,7 @@ async fn a_place_is_held_to_the_stream_s_end() {
 /// Whatever becomes of a request, its place and its backend's are free again.
 #[tokio::test]
 async fn no_end_of_a_request_keeps_its_place() {
-    let backend = Backend::start(Script::default()).await.unwrap();
+    let backend = scripted().await;
     let lines = "max_concurrency = 1\ntimeout = { first_byte = \"100ms\", idle = \"100ms\", total = \"100ms\" }";
     let gateway = Setup::default()
         .backend("main", backend.local_addr(), lines)
@@ -196,7 +189,7 @@ async fn no_end_of_a_request_keeps_its_place() {
 
 #[tokio::test]
 async fn a_backend_that_is_full_is_no_way_to_go() {
-    let backend = Backend::start(Script::default()).await.unwrap();
+    let backend = scripted().await;
     let gateway = Setup::default()
         .backend("main", backend.local_addr(), "max_concurrency = 1")
         .start();

@@ -1,5 +1,8 @@
 //! The whole gateway: what its users rely on, seen from its sockets.
 
 mod errors;
+mod forwarding;
 mod limits;
 mod order;
+mod paths;
+mod upstream_errors;

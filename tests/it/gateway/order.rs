@@ -1,17 +1,12 @@
 //! The order of the checks: of two reasons to refuse a request, the earlier is told. And what a refused request costs.
 
-use tollgate::backend::{Backend, Running, Script};
+use tollgate::backend::Running;
 
 use crate::support::client::{Ask, Client};
-use crate::support::gateway::{Gateway, KEY, Setup, chat, post};
+use crate::support::gateway::{Gateway, KEY, Setup, chat, front, post, scripted};
 use crate::support::within;
 
 const SCRIPTED: &str = "route = [{ backend = \"main\" }]\n";
-
-async fn front(change: impl FnOnce(Setup) -> Setup) -> (Gateway, Running) {
-    let backend = Backend::start(Script::default()).await.unwrap();
-    (change(Setup::over(backend.local_addr())).start(), backend)
-}
 
 /// A stream that is under way until the client is dropped.
 async fn held(gateway: &Gateway, backend: &Running, ask: &Ask) -> Client {
@@ -113,7 +108,7 @@ async fn what_is_not_allowed_before_the_model_s_limits() {
             .model("scripted", &format!("{SCRIPTED}limit = {{ rpm = 1 }}"))
             .key(KEY, key)
     };
-    let backend = Backend::start(Script::default()).await.unwrap();
+    let backend = scripted().await;
     let mut gateway = setup(&backend, "").start();
     gateway.call(&chat(false, "")).await;
     gateway.call(&chat(false, "")).await.refused(429, "rpm");

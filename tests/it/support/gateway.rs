@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
+use tollgate::backend::{Backend, Running, Script};
 use tollgate::config::{Config, Loader};
 use tollgate::serve;
 use tollgate::telemetry::{AccessLog, Telemetry};
@@ -64,6 +65,17 @@ pub(crate) fn chat(stream: bool, script: &str) -> Ask {
 /// A request with the usual key.
 pub(crate) fn post(path: &'static str, body: impl Into<Bytes>) -> Ask {
     Ask::post(path, body).field("content-type", "application/json").by(KEY)
+}
+
+/// A scripted backend.
+pub(crate) async fn scripted() -> Running {
+    Backend::start(Script::default()).await.unwrap()
+}
+
+/// A gateway in front of a scripted backend.
+pub(crate) async fn front(change: impl FnOnce(Setup) -> Setup) -> (Gateway, Running) {
+    let backend = scripted().await;
+    (change(Setup::over(backend.local_addr())).start(), backend)
 }
 
 // === impl Setup ===
@@ -247,6 +259,19 @@ impl Answer {
         let text = String::from_utf8_lossy(&self.body);
         assert_eq!(self.head.status, status, "{text}");
         assert_eq!(self.refusal(), (status, reason.to_owned()), "{text}");
+    }
+
+    /// The rest of an error.
+    #[track_caller]
+    pub(crate) fn says(&self, kind: &str, message: &str, param: Option<&str>) {
+        let error = &self.json()["error"];
+        assert_eq!((&error["type"], &error["message"]), (&kind.into(), &message.into()));
+        assert_eq!(error["param"].as_str(), param);
+    }
+
+    /// What it says of trying again.
+    pub(crate) fn retry(&self) -> (Option<&str>, Option<&str>) {
+        (self.field("retry-after"), self.field("x-should-retry"))
     }
 }
 
