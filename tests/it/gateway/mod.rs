@@ -3,6 +3,7 @@
 mod errors;
 mod forwarding;
 mod limits;
+mod metering;
 mod order;
 mod paths;
 mod upstream_errors;
