@@ -1,6 +1,7 @@
 //! The whole gateway: what its users rely on, seen from its sockets.
 
 mod errors;
+mod fallback;
 mod forwarding;
 mod limits;
 mod metering;
