@@ -7,4 +7,5 @@ mod limits;
 mod metering;
 mod order;
 mod paths;
+mod stream_death;
 mod upstream_errors;
