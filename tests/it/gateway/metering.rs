@@ -214,6 +214,19 @@ async fn an_error_uses_nothing() {
     assert_eq!(counted(&gateway, "prompt").await, 0);
 }
 
+/// By then the backend has done the work.
+#[tokio::test]
+#[ignore = "found: an unstreamed request that ends in total_timeout before its head is charged nothing"]
+async fn an_answer_that_takes_too_long_counts() {
+    let backend = Backend::start(Script::default()).await.unwrap();
+    let timeouts = "timeout = { total = \"100ms\" }";
+    let gateway = Setup::default().backend("main", backend.local_addr(), timeouts).start();
+    let answer = gateway.call(&chat(false, "fault=stall")).await;
+    answer.refused(504, "total_timeout");
+    let (counts, estimated) = tokens(&gateway.line(answer.id()).await);
+    assert!(counts[0] > 0 && estimated, "{counts:?}");
+}
+
 /// What cannot be read cannot be counted: it does not pass.
 #[tokio::test]
 async fn an_encoded_answer_does_not_pass_uncounted() {

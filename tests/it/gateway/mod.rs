@@ -3,6 +3,7 @@
 mod errors;
 mod fallback;
 mod forwarding;
+mod leaves;
 mod limits;
 mod metering;
 mod order;
