@@ -5,4 +5,5 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod bridge;
+mod gateway;
 mod support;

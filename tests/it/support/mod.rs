@@ -2,6 +2,7 @@
 
 pub(crate) mod bridge;
 pub(crate) mod client;
+pub(crate) mod gateway;
 pub(crate) mod raw;
 
 use std::time::Duration;
