@@ -1,5 +1,6 @@
 //! The whole gateway: what its users rely on, seen from its sockets.
 
+mod authorization;
 mod errors;
 mod fallback;
 mod forwarding;

@@ -150,8 +150,13 @@ impl Setup {
         if self.keys == 0 {
             self = self.key(KEY, "");
         }
+        let listen = if self.server.contains("listen = \"[") {
+            ""
+        } else {
+            "listen = \"127.0.0.1:0\""
+        };
         let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nlinger = \"100ms\"\n{}\n[admin]\nlisten = \"127.0.0.1:0\"\n{}",
+            "[server]\n{listen}\nlinger = \"100ms\"\n{}\n[admin]\nlisten = \"127.0.0.1:0\"\n{}",
             self.server, self.tables
         );
         let config = Loader::new(self.variables).parse(&text);
