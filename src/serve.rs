@@ -81,11 +81,12 @@ impl Gateway {
         let certs = server
             .tls
             .as_ref()
-            .map(|identity| CertStore::load(&identity.cert_path, &identity.key_path))
-            .transpose()?;
+            .map(|identity| CertStore::new(&identity.chain, &identity.key))
+            .transpose()?
+            .map(Arc::new);
 
         let state = State::new(&config, telemetry.clone(), lifecycle.clone());
-        state.adopt(&config)?;
+        state.adopt(state.prepare(&config)?);
         let current = Current(Arc::new(ArcSwap::from_pointee(stack::data_plane(&config, &state))));
         let settings = EdgeSettings {
             client_timeout: server.client_timeout,
@@ -150,12 +151,19 @@ impl Gateway {
         self.state.lifecycle()
     }
 
-    /// Goes on with another configuration. Requests in flight finish on the old one; no count is reset.
+    /// Goes on with another configuration. Requests in flight finish on the old one; no count is reset. On an error
+    /// all is as it was.
     pub fn reload(&mut self, config: Config) -> Result<(), StartError> {
-        if let Some(certs) = &self.certs {
-            certs.reload()?;
+        // All that can fail comes first, and only then is anything changed.
+        let certificate = match (&self.certs, &config.server.tls) {
+            (Some(certs), Some(identity)) => Some((certs, CertStore::certificate(&identity.chain, &identity.key)?)),
+            _ => None,
+        };
+        let prepared = self.state.prepare(&config)?;
+        if let Some((certs, certificate)) = certificate {
+            certs.replace(certificate);
         }
-        self.state.adopt(&config)?;
+        self.state.adopt(prepared);
         self.current.0.store(Arc::new(stack::data_plane(&config, &self.state)));
         self.drain = config.server.drain;
         self.config = Arc::new(config);

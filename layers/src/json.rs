@@ -35,13 +35,14 @@ enum State {
     Closed,
 }
 
-struct Cursor<'a> {
-    text: &'a [u8],
-    at: usize,
+/// A place in a text, moved over what the text should have there.
+pub(crate) struct Cursor<'a> {
+    pub(crate) text: &'a [u8],
+    pub(crate) at: usize,
 }
 
 /// How deep a value may nest, which is what serde_json and others allow too: one bit a level.
-const MAX_DEPTH: u32 = 127;
+pub(crate) const MAX_DEPTH: u32 = 127;
 
 /// Where a string ends, or has an escape or a control byte; `None` where it does neither.
 ///
@@ -143,17 +144,17 @@ impl<'a> Members<'a> {
 // === impl Cursor ===
 
 impl Cursor<'_> {
-    fn peek(&self) -> Option<u8> {
+    pub(crate) fn peek(&self) -> Option<u8> {
         self.text.get(self.at).copied()
     }
 
-    fn whitespace(&mut self) {
+    pub(crate) fn whitespace(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
             self.at += 1;
         }
     }
 
-    fn expect(&mut self, byte: u8) -> Result<(), Malformed> {
+    pub(crate) fn expect(&mut self, byte: u8) -> Result<(), Malformed> {
         if self.peek() != Some(byte) {
             return Err(Malformed(self.at));
         }
@@ -161,7 +162,7 @@ impl Cursor<'_> {
         Ok(())
     }
 
-    fn colon(&mut self) -> Result<(), Malformed> {
+    pub(crate) fn colon(&mut self) -> Result<(), Malformed> {
         self.whitespace();
         self.expect(b':')?;
         self.whitespace();
@@ -169,7 +170,7 @@ impl Cursor<'_> {
     }
 
     /// Steps over a string; yields what is between its quotes.
-    fn string(&mut self) -> Result<Range<usize>, Malformed> {
+    pub(crate) fn string(&mut self) -> Result<Range<usize>, Malformed> {
         self.expect(b'"')?;
         let start = self.at;
         loop {
@@ -241,7 +242,7 @@ impl Cursor<'_> {
         Ok(())
     }
 
-    fn scalar(&mut self) -> Result<(), Malformed> {
+    pub(crate) fn scalar(&mut self) -> Result<(), Malformed> {
         match self.peek() {
             Some(b'"') => self.string().map(|_| ()),
             Some(b't') => self.literal(b"true"),
@@ -252,7 +253,7 @@ impl Cursor<'_> {
     }
 
     /// Steps over one value. The open containers are bits of `objects`: 1 for an object, 0 for an array.
-    fn value(&mut self) -> Result<(), Malformed> {
+    pub(crate) fn value(&mut self) -> Result<(), Malformed> {
         let mut objects: u128 = 0;
         let mut depth = 0;
         loop {
@@ -375,6 +376,7 @@ pub(crate) fn quoted(text: &str) -> String {
 }
 
 /// A number that is whole and not negative, however it is written (`8`, `8.0`, `8e0`).
+#[cfg(any(feature = "meter", feature = "model", test))]
 pub(crate) fn whole_number(raw: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(raw).ok()?;
     if let Ok(number) = text.parse() {

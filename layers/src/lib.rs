@@ -27,6 +27,8 @@ pub mod meter;
 pub mod model;
 #[cfg(feature = "model_allow")]
 pub mod model_allow;
+#[cfg(feature = "overload")]
+pub mod overload;
 #[cfg(feature = "rate_limit")]
 pub mod rate_limit;
 #[cfg(feature = "request_id")]
@@ -35,12 +37,14 @@ pub mod request_id;
 pub mod require;
 #[cfg(feature = "respond")]
 pub mod respond;
+#[cfg(feature = "response_cache")]
+pub mod response_cache;
 #[cfg(feature = "splice")]
 pub mod splice;
 #[cfg(feature = "timeout")]
 pub mod timeout;
 
-#[cfg(any(feature = "meter", feature = "model"))]
+#[cfg(any(feature = "meter", feature = "model", feature = "response_cache"))]
 mod json;
 #[cfg(any(feature = "concurrency", feature = "rate_limit"))]
 mod keyed;

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::convert::Infallible;
+use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
@@ -313,6 +314,38 @@ impl Rejection {
         }))
     }
 
+    /// The refusal that `error` is or was caused by; another error is a refusal for `otherwise`, its text kept back.
+    ///
+    /// Bodies of other crates fail with errors of their own. This is what they are mapped with:
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http_body_util::{BodyExt, Full};
+    /// use tollgate_layers::{Reason, Rejection};
+    ///
+    /// // As a server hands it over.
+    /// let body = Full::new(Bytes::from("{}")).map_err(std::io::Error::other).boxed();
+    /// let body = body.map_err(|error| Rejection::from_error(error, Reason::MalformedBody));
+    /// # drop(body);
+    /// let wrapped = std::io::Error::other(Rejection::new(Reason::IdleTimeout));
+    /// assert_eq!(Rejection::from_error(wrapped, Reason::UpstreamFailed).reason(), Reason::IdleTimeout);
+    /// ```
+    pub fn from_error(error: impl Into<Box<dyn Error + Send + Sync>>, otherwise: Reason) -> Self {
+        let error = error.into();
+        let mut cause: Option<&(dyn Error + 'static)> = Some(&*error);
+        while let Some(error) = cause {
+            if let Some(rejection) = error.downcast_ref::<Self>() {
+                return rejection.clone();
+            }
+            cause = match error.downcast_ref::<std::io::Error>() {
+                // Its `source` is that of the error within, which is left out.
+                Some(io) => io.get_ref().map(|inner| inner as _),
+                None => error.source(),
+            };
+        }
+        Self::new(otherwise)
+    }
+
     /// Says more than the reason's own message. Never put a secret or a backend's host here: the client reads it.
     pub fn with_message(mut self, message: impl Into<Cow<'static, str>>) -> Self {
         self.0.message = Some(message.into());
@@ -384,7 +417,7 @@ impl fmt::Display for Rejection {
     }
 }
 
-impl std::error::Error for Rejection {}
+impl Error for Rejection {}
 
 impl From<Reason> for Rejection {
     fn from(reason: Reason) -> Self {

@@ -16,5 +16,5 @@ mod upstream;
 
 pub use body::{Body, BodyError, BoxError};
 pub use edge::{ConnInfo, Edge, EdgeSettings, Fault, RenderFault};
-pub use server::{BindError, CertStore, Host, Hosted, Lifecycle, Listeners, Protocol, Site, TlsError};
+pub use server::{BindError, CertStore, Certificate, Host, Hosted, Lifecycle, Listeners, Protocol, Site, TlsError};
 pub use upstream::{Endpoint, EndpointSettings, HttpVersion, Reused, TlsFiles, Upstream, UpstreamError};

@@ -8,7 +8,6 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::IntoRawFd;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -20,7 +19,6 @@ use pingora_core::listeners::tls::TlsSettings;
 use pingora_core::server::Fds;
 use pingora_core::services::Service as _;
 use pingora_core::services::listening::Service as Listening;
-use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -101,19 +99,15 @@ pub struct BindError {
     source: io::Error,
 }
 
-/// A certificate that is served until a newer one is loaded from its files.
-pub struct CertStore {
-    cert: PathBuf,
-    key: PathBuf,
-    current: ArcSwap<CertifiedKey>,
-}
+/// A certificate that is served until it is replaced.
+pub struct CertStore(ArcSwap<CertifiedKey>);
 
-/// A certificate or key that cannot be used.
+/// A chain and its key, checked to belong together.
+pub struct Certificate(CertifiedKey);
+
+/// A certificate and a key that cannot be used together. It says nothing of the key.
 #[derive(Debug)]
-pub struct TlsError {
-    path: PathBuf,
-    detail: String,
-}
+pub struct TlsError(rustls::Error);
 
 // === impl Lifecycle ===
 
@@ -335,24 +329,30 @@ impl Host {
 // === impl CertStore ===
 
 impl CertStore {
-    /// Reads a PEM chain and its key, and checks that they belong together.
-    pub fn load(cert: &Path, key: &Path) -> Result<Arc<Self>, TlsError> {
-        let current = ArcSwap::from_pointee(certified_key(cert, key)?);
-        Ok(Arc::new(Self {
-            cert: cert.to_owned(),
-            key: key.to_owned(),
-            current,
-        }))
+    /// Serves `chain`, end entity first.
+    pub fn new(chain: &[CertificateDer<'static>], key: &PrivateKeyDer<'static>) -> Result<Self, TlsError> {
+        let Certificate(certified) = Self::certificate(chain, key)?;
+        Ok(Self(ArcSwap::from_pointee(certified)))
     }
 
-    /// Reads the files again. On an error the certificate in use stays.
-    pub fn reload(&self) -> Result<(), TlsError> {
-        self.current.store(Arc::new(certified_key(&self.cert, &self.key)?));
-        Ok(())
+    /// Checks a certificate, for [`Self::replace`].
+    pub fn certificate(
+        chain: &[CertificateDer<'static>],
+        key: &PrivateKeyDer<'static>,
+    ) -> Result<Certificate, TlsError> {
+        let provider = rustls::crypto::ring::default_provider();
+        CertifiedKey::from_der(chain.to_vec(), key.clone_key(), &provider)
+            .map(Certificate)
+            .map_err(TlsError)
+    }
+
+    /// Serves another certificate from here on.
+    pub fn replace(&self, Certificate(certified): Certificate) {
+        self.0.store(Arc::new(certified));
     }
 
     fn settings(self: &Arc<Self>) -> pingora_error::Result<TlsSettings> {
-        let mut settings = TlsSettings::intermediate(&self.cert.to_string_lossy(), &self.key.to_string_lossy())?;
+        let mut settings = TlsSettings::intermediate("", "")?;
         settings.set_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
         settings.enable_h2();
         Ok(settings)
@@ -361,35 +361,20 @@ impl CertStore {
 
 impl ResolvesServerCert for CertStore {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current.load_full())
+        Some(self.0.load_full())
     }
 }
 
 impl fmt::Debug for CertStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CertStore")
-            .field("cert", &self.cert)
-            .finish_non_exhaustive()
+        f.debug_struct("CertStore").finish_non_exhaustive()
     }
 }
 
-fn certified_key(cert: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
-    let fail = |path: &Path, detail: String| TlsError {
-        path: path.to_owned(),
-        detail,
-    };
-    let read = |path: &Path| std::fs::read(path).map_err(|error| fail(path, error.to_string()));
-    let chain = CertificateDer::pem_slice_iter(&read(cert)?)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| fail(cert, error.to_string()))?;
-    if chain.is_empty() {
-        return Err(fail(cert, "no certificate in it".to_owned()));
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificate").finish_non_exhaustive()
     }
-    // The parser's own error may quote the file, and this one is a secret.
-    let secret =
-        PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|_| fail(key, "no private key in it".to_owned()))?;
-    CertifiedKey::from_der(chain, secret, &rustls::crypto::ring::default_provider())
-        .map_err(|error| fail(key, error.to_string()))
 }
 
 // === impl errors ===
@@ -408,7 +393,7 @@ impl std::error::Error for BindError {
 
 impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path.display(), self.detail)
+        write!(f, "the certificate and its key cannot be used: {}", self.0)
     }
 }
 

@@ -62,6 +62,10 @@ impl Settle {
                 estimated: false,
             });
         }
+        if matches!(outcome.end, End::Failed(_)) && outcome.content_bytes == 0 && !outcome.saw_finish_reason {
+            // It failed before it said anything: the client gets nothing of it, and perhaps another's answer.
+            return None;
+        }
         let completion = match outcome.status {
             // Nobody waited for the head: the backend has read the prompt all the same.
             None if outcome.end == End::Disconnected => 0,

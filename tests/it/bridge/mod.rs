@@ -4,6 +4,7 @@
 mod answers;
 mod heads;
 mod matrix;
+mod reload;
 mod shutdown;
 mod uploads;
 mod upstream;
