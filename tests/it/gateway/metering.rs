@@ -301,7 +301,6 @@ async fn answer(backend: &RawBackend, status: u16, body: &str) -> bool {
 
 /// A 400 that names the field for another reason must not end the count of a backend for good.
 #[tokio::test]
-#[ignore = "known: a refusal of stream_options is remembered before the retry has succeeded"]
 async fn a_complaint_is_believed_when_the_retry_succeeds() {
     let backend = RawBackend::bind().await;
     let gateway = Setup::over(backend.address).start();

@@ -214,6 +214,11 @@ impl Gateway {
         String::from_utf8(self.lines.borrow().clone()).unwrap()
     }
 
+    /// Where access lines arrive, for when the gateway is gone.
+    pub(crate) fn sink(&self) -> watch::Receiver<Vec<u8>> {
+        self.lines.clone()
+    }
+
     pub(crate) async fn metrics(&self) -> Metrics {
         let mut client = Client::at(self.admin(), Speaks::Close).await;
         let (head, body) = client.call(&Ask::get("/metrics")).await;
