@@ -1,6 +1,6 @@
 //! Work that goes on to its end although its client has gone, for at most a minute.
 //!
-//! curl -m 1 http://127.0.0.1:…/work; curl http://127.0.0.1:…/finish; curl http://127.0.0.1:…/finished
+//! curl -m 1 http://127.0.0.1:…/work; curl http://127.0.0.1:…/finish; curl http://127.0.0.1:…/state
 
 use std::error::Error;
 use std::sync::Arc;
@@ -19,11 +19,13 @@ use tollgate_layers::disconnect::{Drain, DrainLayer, OnDisconnect};
 use tollgate_layers::{Reason, Rejection};
 use tower::ServiceBuilder;
 
-type Work = Arc<(Notify, AtomicU32)>;
+/// What has begun, and what has finished.
+type Work = Arc<(Notify, AtomicU32, AtomicU32)>;
 
 async fn work(State(work): State<Work>) {
-    work.0.notified().await;
     work.1.fetch_add(1, Ordering::Relaxed);
+    work.0.notified().await;
+    work.2.fetch_add(1, Ordering::Relaxed);
 }
 
 #[tokio::main]
@@ -46,8 +48,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         )
         .route("/finish", get(async |State(work): State<Work>| work.0.notify_one()))
         .route(
-            "/finished",
-            get(async |State(work): State<Work>| work.1.load(Ordering::Relaxed).to_string()),
+            "/state",
+            get(async |State(work): State<Work>| format!("{:?}, {:?}", work.1, work.2)),
         )
         .with_state(Work::default());
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:0".to_owned());

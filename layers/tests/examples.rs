@@ -173,11 +173,11 @@ fn concurrency() {
 fn disconnect() {
     let example = Example::run("disconnect");
     let left = example.begin("GET /work");
+    example.until("GET /state", &ok("1, 0"));
     left.shutdown(Shutdown::Both).unwrap();
     drop(left);
-    assert_eq!(example.get("GET /finished"), ok("0"));
     assert_eq!(example.get("GET /finish").0, 200);
-    example.until("GET /finished", &ok("1"));
+    example.until("GET /state", &ok("1, 1"));
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //! Inside it every layer refuses by returning a [`Rejection`]; above it the error is [`Infallible`], so the types prove
 //! that every refusal became an answer. It stands near the outside, under what marks or records answers.
 //!
-//! How an answer looks is the renderer's business: [`OpenAi`] is provided, [`Render`] is the trait for others.
+//! How an answer looks is the renderer's business: [`OpenAi`] and [`Anthropic`] are provided, [`Choose`] picks one by the
+//! path, and [`Render`] is the trait for others.
 //!
 //! A failure after the head has gone out cannot become a status any more. In a `text/event-stream` the client is then
 //! sent one event, made by [`Render::event`], and after it the body fails, so that the server cuts the connection: a
@@ -39,7 +40,10 @@
 //! # Ok(()) }
 //! ```
 
+mod answer;
+mod anthropic;
 mod body;
+mod choose;
 mod openai;
 
 use std::convert::Infallible;
@@ -53,7 +57,9 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
+pub use self::anthropic::Anthropic;
 pub use self::body::ResponseBody;
+pub use self::choose::Choose;
 pub use self::openai::{CodeStyle, OpenAi};
 use crate::Rejection;
 

@@ -1,12 +1,9 @@
-use std::time::Duration;
-
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, header};
+use http::Response;
 
+use super::answer::{answer, push_string};
 use super::{Context, Render};
-use crate::{Reason, Rejection};
-
-const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+use crate::Rejection;
 
 /// Answers in the shape of OpenAI's API:
 /// `{"error":{"message":"…","type":"…","param":null,"code":401,"reason":"key_expired"}}`.
@@ -31,24 +28,7 @@ pub enum CodeStyle {
 
 impl Render for OpenAi {
     fn render(&self, rejection: &Rejection, _: &Context) -> Response<Bytes> {
-        let mut response = Response::new(Bytes::from(self.object(rejection)));
-        *response.status_mut() = rejection.status();
-        let headers = response.headers_mut();
-        headers.extend(rejection.headers().clone());
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(after) = rejection
-            .retry_after()
-            .or_else(|| default_retry_after(rejection.reason()))
-        {
-            headers.insert(header::RETRY_AFTER, whole_seconds(after).into());
-        }
-        if let Some(retry) = rejection.should_retry() {
-            headers.insert(
-                X_SHOULD_RETRY,
-                HeaderValue::from_static(if retry { "true" } else { "false" }),
-            );
-        }
-        response
+        answer(rejection, self.object(rejection))
     }
 
     fn event(&self, rejection: &Rejection, _: &Context) -> Bytes {
@@ -81,52 +61,14 @@ impl OpenAi {
     }
 }
 
-/// A client that is told to come back, but not when, comes back at once.
-fn default_retry_after(reason: Reason) -> Option<Duration> {
-    matches!(
-        reason,
-        Reason::Rpm
-            | Reason::Tpm
-            | Reason::Concurrency
-            | Reason::Overloaded
-            | Reason::Draining
-            | Reason::NoRoute
-            | Reason::LedgerFull
-    )
-    .then_some(Duration::from_secs(1))
-}
-
-/// RFC 9110, section 10.2.3 knows whole seconds only; rounded down, they would send the client back too early.
-fn whole_seconds(after: Duration) -> u64 {
-    (after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1)
-}
-
-/// Appends `text` as a JSON string (RFC 8259, section 7).
-fn push_string(json: &mut String, text: &str) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    json.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => json.push_str("\\\""),
-            '\\' => json.push_str("\\\\"),
-            '\n' => json.push_str("\\n"),
-            '\r' => json.push_str("\\r"),
-            '\t' => json.push_str("\\t"),
-            '\0'..='\x1f' => {
-                let code = c as usize;
-                json.push_str("\\u00");
-                json.push(char::from(HEX[code >> 4]));
-                json.push(char::from(HEX[code & 15]));
-            }
-            c => json.push(c),
-        }
-    }
-    json.push('"');
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use http::HeaderValue;
+
     use super::*;
+    use crate::Reason;
 
     fn rendered(code: CodeStyle, rejection: &Rejection) -> Response<Bytes> {
         OpenAi { code }.render(rejection, &Context::default())
