@@ -1,6 +1,7 @@
 //! What is done with what an answer has used.
 
 use http::Request;
+use tollgate_layers::Reason;
 use tollgate_layers::buffer::Held;
 use tollgate_layers::meter::{End, Outcome, Plan, Sink, Terminal};
 use tollgate_layers::model::ModelRequest;
@@ -62,13 +63,19 @@ impl Settle {
                 estimated: false,
             });
         }
-        if matches!(outcome.end, End::Failed(_)) && outcome.content_bytes == 0 && !outcome.saw_finish_reason {
+        // By the total timeout the backend has done the work, and no other is tried.
+        let worked = matches!(
+            outcome.end,
+            End::Failed(Reason::TotalTimeout) | End::Refused(Reason::TotalTimeout)
+        );
+        if matches!(outcome.end, End::Failed(_)) && !worked && outcome.content_bytes == 0 && !outcome.saw_finish_reason
+        {
             // It failed before it said anything: the client gets nothing of it, and perhaps another's answer.
             return None;
         }
         let completion = match outcome.status {
             // Nobody waited for the head: the backend has read the prompt all the same.
-            None if outcome.end == End::Disconnected => 0,
+            None if outcome.end == End::Disconnected || worked => 0,
             Some(status) if status.is_success() && self.call.endpoint.completes() => outcome.estimated_completion(),
             Some(status) if status.is_success() => 0,
             // A backend that answered with an error, or not at all, has used nothing that it told of.
