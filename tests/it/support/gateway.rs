@@ -141,8 +141,8 @@ impl Setup {
         self
     }
 
-    /// The configuration, with what every test needs where this one says nothing.
-    pub(crate) fn config(mut self) -> Config {
+    /// The configuration as it is written, with what every test needs where this one says nothing.
+    pub(crate) fn toml(mut self) -> String {
         if self.models == 0 {
             let route = format!("route = [{{ backend = \"{}\" }}]", self.backends[0]);
             self = self.model(MODEL, &route);
@@ -155,12 +155,16 @@ impl Setup {
         } else {
             "listen = \"127.0.0.1:0\""
         };
-        let text = format!(
+        format!(
             "[server]\n{listen}\nlinger = \"100ms\"\n{}\n[admin]\nlisten = \"127.0.0.1:0\"\n{}",
             self.server, self.tables
-        );
-        let config = Loader::new(self.variables).parse(&text);
-        config.unwrap_or_else(|errors| panic!("{errors}\n{text}"))
+        )
+    }
+
+    pub(crate) fn config(self) -> Config {
+        let loader = Loader::new(self.variables.clone());
+        let text = self.toml();
+        loader.parse(&text).unwrap_or_else(|errors| panic!("{errors}\n{text}"))
     }
 
     pub(crate) fn start(self) -> Gateway {
