@@ -84,6 +84,10 @@ impl Policy for Routes {
             tokens.cancel();
         }
         call.record.note(|facts| {
+            if !matches!(attempt.end, AttemptEnd::Accepted(_)) {
+                // Why an attempt failed is not why the request did: another may answer, and a refusal has its own reason.
+                facts.reason = None;
+            }
             facts.attempts.push(telemetry::Attempt {
                 backend: Arc::clone(&candidate.backend().config.name),
                 status,

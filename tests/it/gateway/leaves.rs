@@ -309,7 +309,7 @@ async fn a_whole_answer_is_read_to_its_end() {
 async fn is_given_up(script: &str) {
     let (gateway, backend) = front("timeout = { total = \"200ms\" }").await;
     let mut client = asked(&gateway, &backend, false, script).await;
-    if script != "fault=stall" {
+    if script == "fault=stall:1" {
         client.head().await.unwrap();
     }
     drop(client);
@@ -322,13 +322,7 @@ async fn is_given_up(script: &str) {
 
 #[tokio::test]
 async fn a_whole_answer_that_does_not_come_is_given_up() {
-    for script in ["fault=stall:0", "fault=stall:1"] {
+    for script in ["fault=stall", "fault=stall:0", "fault=stall:1"] {
         is_given_up(script).await;
     }
-}
-
-#[tokio::test]
-#[ignore = "found: an unstreamed request that ends in total_timeout before its head is charged nothing"]
-async fn a_whole_answer_that_does_not_even_begin_is_given_up() {
-    is_given_up("fault=stall").await;
 }

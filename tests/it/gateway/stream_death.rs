@@ -148,7 +148,7 @@ async fn a_stream_that_breaks_ends_with_one_error_and_a_cut() {
 #[tokio::test]
 async fn an_error_within_a_stream_is_passed_on_and_recorded() {
     let (gateway, _backend) = front().await;
-    for after in [0, 2] {
+    for after in [1, 2] {
         let script = format!("tokens=5; fault=error_event:{after}:429");
         let got = get(&gateway, Speaks::KeepAlive, &chat(true, &script)).await;
         assert_eq!(
@@ -159,6 +159,21 @@ async fn an_error_within_a_stream_is_passed_on_and_recorded() {
         assert!(!got.clean && !got.text.contains("[DONE]"));
         let line = gateway.line(got.head.field("x-request-id").unwrap()).await;
         assert_eq!(line["reason"], "upstream_failed", "{line}");
+    }
+}
+
+/// Before anything has gone out it is an answer's head that tells of it.
+#[tokio::test]
+async fn an_error_in_place_of_an_answer_is_told_as_one() {
+    let (gateway, _backend) = front().await;
+    for stream in [true, false] {
+        for (code, status, reason) in [(429, 429, "upstream_rate_limited"), (500, 502, "upstream_failed")] {
+            let answer = gateway
+                .call(&chat(stream, &format!("fault=error_event:0:{code}")))
+                .await;
+            answer.refused(status, reason);
+            assert!(!String::from_utf8_lossy(&answer.body).contains("scripted"));
+        }
     }
 }
 

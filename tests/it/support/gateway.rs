@@ -141,8 +141,8 @@ impl Setup {
         self
     }
 
-    /// The configuration, with what every test needs where this one says nothing.
-    pub(crate) fn config(mut self) -> Config {
+    /// The configuration as it is written, with what every test needs where this one says nothing.
+    pub(crate) fn toml(mut self) -> String {
         if self.models == 0 {
             let route = format!("route = [{{ backend = \"{}\" }}]", self.backends[0]);
             self = self.model(MODEL, &route);
@@ -150,12 +150,21 @@ impl Setup {
         if self.keys == 0 {
             self = self.key(KEY, "");
         }
-        let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nlinger = \"100ms\"\n{}\n[admin]\nlisten = \"127.0.0.1:0\"\n{}",
+        let listen = if self.server.contains("listen = \"[") {
+            ""
+        } else {
+            "listen = \"127.0.0.1:0\""
+        };
+        format!(
+            "[server]\n{listen}\nlinger = \"100ms\"\n{}\n[admin]\nlisten = \"127.0.0.1:0\"\n{}",
             self.server, self.tables
-        );
-        let config = Loader::new(self.variables).parse(&text);
-        config.unwrap_or_else(|errors| panic!("{errors}\n{text}"))
+        )
+    }
+
+    pub(crate) fn config(self) -> Config {
+        let loader = Loader::new(self.variables.clone());
+        let text = self.toml();
+        loader.parse(&text).unwrap_or_else(|errors| panic!("{errors}\n{text}"))
     }
 
     pub(crate) fn start(self) -> Gateway {
@@ -207,6 +216,11 @@ impl Gateway {
     pub(crate) fn lines(&self) -> String {
         self.telemetry.flush();
         String::from_utf8(self.lines.borrow().clone()).unwrap()
+    }
+
+    /// Where access lines arrive, for when the gateway is gone.
+    pub(crate) fn sink(&self) -> watch::Receiver<Vec<u8>> {
+        self.lines.clone()
     }
 
     pub(crate) async fn metrics(&self) -> Metrics {
