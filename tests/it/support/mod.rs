@@ -3,6 +3,7 @@
 pub(crate) mod bridge;
 pub(crate) mod client;
 pub(crate) mod raw;
+pub(crate) mod whole;
 
 use std::time::Duration;
 
