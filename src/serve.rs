@@ -15,6 +15,7 @@ use http::{Request, Response};
 use tower::util::Oneshot;
 use tower::{Service, ServiceExt};
 
+use self::signals::Signals;
 use crate::admin;
 use crate::config::{Config, Loaded, Loader};
 use crate::proxy::{
@@ -23,9 +24,14 @@ use crate::proxy::{
 use crate::stack::{self, DataPlane, State};
 use crate::telemetry::{self, AccessLog, Telemetry};
 
+/// How long a request of the admin listener may take to finish, once all else is over.
+const ADMIN_DRAIN: Duration = Duration::from_secs(1);
+
 /// A gateway that runs.
 pub struct Gateway {
     host: Host,
+    /// The admin listener has a life of its own: it is the last to go, and its requests are nobody's load.
+    admin: Host,
     state: State,
     current: Current,
     certs: Option<Arc<CertStore>>,
@@ -100,6 +106,7 @@ impl Gateway {
         };
 
         let mut host = Host::new(lifecycle.clone());
+        let mut admin_host = Host::new(Lifecycle::new());
         let edge = || Edge::new(current.clone(), stack::faults(&config), settings, lifecycle.clone());
         let protocol = certs.clone().map_or(Protocol::Http1, Protocol::Tls);
         host.add(Site {
@@ -107,31 +114,41 @@ impl Gateway {
             edge: edge(),
             listeners: http,
             protocol,
-        });
+        })?;
         if !addresses.h2c.is_empty() {
             host.add(Site {
                 name: "h2c",
                 edge: edge(),
                 listeners: h2c,
                 protocol: Protocol::H2c,
-            });
+            })?;
         }
         if let Some(listeners) = admin {
             let router = admin::router(Arc::new(Status(state.clone())), telemetry);
             let service = router
                 .map_request(|request: Request<Body>| request.map(axum::body::Body::new))
                 .map_response(|response: Response<axum::body::Body>| response.map(Body::boxed));
-            let edge = Edge::new(service, stack::faults(&config), settings, lifecycle);
-            host.add(Site {
+            let settings = EdgeSettings {
+                linger: Duration::ZERO,
+                ..settings
+            };
+            let edge = Edge::new(
+                service,
+                stack::faults(&config),
+                settings,
+                admin_host.lifecycle().clone(),
+            );
+            admin_host.add(Site {
                 name: "admin",
                 edge,
                 listeners,
                 protocol: Protocol::Http1,
-            });
+            })?;
         }
         let drain = server.drain;
         Ok(Self {
             host,
+            admin: admin_host,
             state,
             current,
             certs,
@@ -176,9 +193,13 @@ impl Gateway {
     }
 
     /// Stops listening, lets what is in flight finish within the drain time, and ends. True when all of it did.
+    ///
+    /// The admin listener says `draining` meanwhile, and ends last.
     pub async fn shut_down(self) -> bool {
         self.state.lifecycle().go_down();
         let in_time = self.host.finish(self.drain).await;
+        self.admin.lifecycle().go_down();
+        self.admin.finish(ADMIN_DRAIN).await;
         self.state.telemetry().flush();
         in_time
     }
@@ -299,21 +320,35 @@ async fn serve(path: &Path, loaded: Loaded) -> ExitCode {
         tracing::warn!("{warning}");
     }
     let files = loaded.files;
+    // Before anything listens: a signal that comes early must not kill.
+    let mut signals = match Signals::install() {
+        Ok(signals) => signals,
+        Err(error) => return fail(&error),
+    };
     let mut gateway = match Gateway::start(loaded.config, telemetry) {
         Ok(gateway) => gateway,
         Err(error) => return fail(&error),
     };
     let addresses = gateway.addresses();
     tracing::info!(http = ?addresses.http, h2c = ?addresses.h2c, admin = ?addresses.admin, "listening");
-    match signals::until_told_to_end(path, files, &mut gateway).await {
-        Ok(why) => tracing::info!(why, in_flight = gateway.lifecycle().in_flight(), "draining"),
-        Err(error) => return fail(&error),
-    }
-    if gateway.shut_down().await {
+    let why = signals.until_told_to_end(path, files, &mut gateway).await;
+    let lifecycle = gateway.lifecycle().clone();
+    tracing::info!(why, in_flight = lifecycle.in_flight(), "draining");
+    let ending = gateway.shut_down();
+    tokio::pin!(ending);
+    let in_time = tokio::select! {
+        in_time = &mut ending => in_time,
+        why = signals.told_again() => {
+            tracing::warn!(why, "not waiting any longer");
+            lifecycle.stop();
+            ending.await
+        }
+    };
+    if in_time {
         tracing::info!("every request was finished");
         ExitCode::SUCCESS
     } else {
-        tracing::warn!("the drain time was over; requests still in flight were cut");
+        tracing::warn!("requests still in flight were cut");
         ExitCode::FAILURE
     }
 }

@@ -3,6 +3,7 @@
 mod attempt;
 mod catalogue;
 mod checks;
+mod draining;
 mod errors;
 mod render;
 mod route;
@@ -35,6 +36,7 @@ use tower::{ServiceBuilder, ServiceExt};
 
 use self::attempt::Attempt;
 use self::catalogue::CatalogueLayer;
+use self::draining::DrainingLayer;
 use self::render::Renderer;
 use self::route::Routes;
 use self::served::{Models, Served};
@@ -60,6 +62,7 @@ pub fn data_plane(config: &Config, state: &State) -> DataPlane {
     let telemetry = state.telemetry().clone();
     let panics = telemetry.clone();
     let (lifecycle, most) = (state.lifecycle().clone(), server.max_requests);
+    let left_behind = Arc::clone(state.left_behind());
     let open_to: Arc<[IpNet]> = server.ips.as_slice().into();
     let tag_header = config.metering.tag_header.clone();
     let models = Models::new(&config, state);
@@ -73,7 +76,9 @@ pub fn data_plane(config: &Config, state: &State) -> DataPlane {
         .layer(TraceLayer::new(telemetry.clone(), server.overhead_header))
         // The only maker of error bodies. Above it nothing can fail.
         .layer(RespondLayer::new(Renderer::new(&config)))
-        // Below it, so that a panic becomes a refusal like any other.
+        // Below it, so that whoever is still here at the end of a drain is told why.
+        .layer(DrainingLayer(lifecycle.clone()))
+        // And so that a panic becomes a refusal like any other.
         .layer(CatchPanicLayer::new().on_panic(move |message: &str| {
             panics.panicked();
             tracing::error!(message, "a panic was caught");
@@ -135,7 +140,9 @@ pub fn data_plane(config: &Config, state: &State) -> DataPlane {
         // From here on once for each attempt.
         .layer(FallbackLayer::new(Routes(models)).with_budget(route::BUDGET))
         // Outside of the meter, so that what is read on after the client has left is metered, too.
-        .layer(DrainLayer::new(route::on_disconnect))
+        .layer(DrainLayer::new(move |request: &Request<Held>| {
+            route::on_disconnect(&left_behind, request)
+        }))
         .layer(MeterLayer::new(settle::plan))
         // Inside of the meter: an answer that stalls is a failure that the meter must see.
         .layer(TimeoutLayer::new(route::timeouts))

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::{Extensions, HeaderMap, Request, StatusCode};
 use tollgate_layers::buffer::Held;
-use tollgate_layers::disconnect::{Drain, OnDisconnect};
+use tollgate_layers::disconnect::{Drain, OnDisconnect, Spawn};
 use tollgate_layers::fallback::{Attempt, AttemptEnd, Budget, Policy, Start};
 use tollgate_layers::model::ModelRequest;
 use tollgate_layers::timeout::Timeouts;
@@ -147,7 +147,7 @@ pub(super) fn timeouts(facts: &Extensions) -> Timeouts {
 }
 
 /// What happens to an attempt whose client has left. A whole answer is nearly done and paid for: it is read to its end.
-pub(super) fn on_disconnect(request: &Request<Held>) -> OnDisconnect {
+pub(super) fn on_disconnect(left_behind: &Arc<dyn Spawn>, request: &Request<Held>) -> OnDisconnect {
     let facts = request.extensions();
     let (Some(candidate), Some(asked)) = (facts.get::<Candidate>(), facts.get::<ModelRequest>()) else {
         return OnDisconnect::Cancel;
@@ -156,10 +156,8 @@ pub(super) fn on_disconnect(request: &Request<Held>) -> OnDisconnect {
     if asked.stream && backend.config.on_disconnect == config::OnDisconnect::Cancel {
         return OnDisconnect::Cancel;
     }
-    OnDisconnect::Drain(Drain {
-        deadline: backend.config.timeout.total,
-        slots: Arc::clone(&backend.drains),
-    })
+    let drain = Drain::new(backend.config.timeout.total, Arc::clone(&backend.drains));
+    OnDisconnect::Drain(drain.with_spawn(Arc::clone(left_behind)))
 }
 
 #[cfg(test)]

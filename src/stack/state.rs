@@ -11,6 +11,7 @@ use http::{HeaderValue, Uri};
 use tokio::sync::Semaphore;
 use tollgate_layers::buffer::Budget;
 use tollgate_layers::concurrency::Slots;
+use tollgate_layers::disconnect::{Rest, Spawn};
 use tollgate_layers::rate_limit::Buckets;
 use tollgate_layers::{Reason, Rejection};
 
@@ -44,7 +45,11 @@ struct Inner {
     slots: Slots<Counted>,
     numbers: Numbers,
     backends: Mutex<HashMap<Arc<str>, Arc<Backend>>>,
+    left_behind: LeftBehind,
 }
+
+/// Runs what goes on without its client, where a shutdown waits for it.
+struct LeftBehind(Arc<dyn Spawn>);
 
 /// What a configuration needs, made and not yet in use.
 #[derive(Debug)]
@@ -80,7 +85,9 @@ pub struct Place(Arc<AtomicUsize>);
 impl State {
     /// An empty state, sized for `config`.
     pub fn new(config: &config::Config, telemetry: Telemetry, lifecycle: Lifecycle) -> Self {
+        let life = lifecycle.clone();
         Self(Arc::new(Inner {
+            left_behind: LeftBehind(Arc::new(move |rest: Rest| life.run_behind(rest))),
             telemetry,
             lifecycle,
             budget: Budget::new(bytes(config.server.max_buffered), OWNER_SHARE),
@@ -132,6 +139,11 @@ impl State {
         &self.0.lifecycle
     }
 
+    /// Where the rest of an answer is read whose client has left.
+    pub fn left_behind(&self) -> &Arc<dyn Spawn> {
+        &self.0.left_behind.0
+    }
+
     /// The memory for request bodies.
     pub fn budget(&self) -> &Arc<Budget> {
         &self.0.budget
@@ -160,6 +172,12 @@ impl State {
 
 fn bytes(size: u64) -> usize {
     usize::try_from(size).unwrap_or(usize::MAX)
+}
+
+impl fmt::Debug for LeftBehind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LeftBehind")
+    }
 }
 
 // === impl Backend ===

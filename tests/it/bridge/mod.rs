@@ -2,6 +2,7 @@
 //! what concerns one side only.
 
 mod answers;
+mod draining;
 mod heads;
 mod matrix;
 mod reload;

@@ -1,30 +1,15 @@
 //! What a reload takes, and what a failed one leaves alone.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use sha2::{Digest as _, Sha256};
 use tollgate::backend::{Backend, Running, Script};
-use tollgate::config::{Config, Loader};
 use tollgate::serve::Gateway;
-use tollgate::telemetry::Telemetry;
 
 use crate::support::bridge::Certs;
 use crate::support::raw::Wire;
-
-const KEY: &str = "sk-reload";
-
-fn config(text: &str) -> Config {
-    Loader::new([("CREDENTIAL".into(), "one\u{1}two".into())])
-        .parse(text)
-        .unwrap()
-}
-
-fn start(text: &str) -> Gateway {
-    Gateway::start(config(text), Telemetry::new(None)).unwrap()
-}
+use crate::support::whole::{self, config, start};
 
 /// Copies what `from` has issued for `localhost` to where the configuration looks for it.
 fn renew(from: &Certs, dir: &Path) {
@@ -105,39 +90,20 @@ async fn backend(certs: &Certs, demands: bool) -> Running {
         .spawn()
 }
 
-fn routed(backend: &Running, dir: &Path, client: bool) -> String {
-    let hash = Sha256::digest(KEY).iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    });
+fn over_tls(backend: &Running, dir: &Path, client: bool) -> String {
     let dir = dir.display();
-    let client = if client {
-        format!("client_cert = '{dir}/cert.pem'\nclient_key = '{dir}/key.pem'\n")
-    } else {
-        String::new()
-    };
-    format!(
-        "[server]\nlisten = \"127.0.0.1:0\"\n\
-         [[backend]]\nname = \"b\"\nbase_url = \"https://localhost:{}/v1\"\nca = '{dir}/ca.pem'\n{client}\
-         [[model]]\nname = \"m\"\nroute = [{{ backend = \"b\", model = \"m\" }}]\n\
-         [group.default]\nmodels = [\"*\"]\n\
-         [[key]]\nname = \"k\"\ngroup = \"default\"\nsha256 = \"{hash}\"\n",
-        backend.local_addr().port()
-    )
+    let mut settings = format!("ca = '{dir}/ca.pem'\n");
+    if client {
+        settings += &format!("client_cert = '{dir}/cert.pem'\nclient_key = '{dir}/key.pem'\n");
+    }
+    let base_url = format!("https://localhost:{}/v1", backend.local_addr().port());
+    whole::routed(&base_url, "", &settings)
 }
 
 async fn chat(gateway: &Gateway) -> u16 {
     let mut wire = Wire::connect(gateway.addresses().http[0]).await;
-    let body = r#"{"model":"m","messages":[{"role":"user","content":"Hi"}]}"#;
-    wire.send(format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    ))
-    .await;
-    let head = wire.head().await.unwrap();
-    let length = head.field("content-length").unwrap().parse().unwrap();
-    wire.exactly(length).await.unwrap();
-    head.status()
+    whole::start_chat(&mut wire, false, "tokens=1").await;
+    whole::answer(&mut wire).await.0.status()
 }
 
 #[tokio::test]
@@ -146,7 +112,7 @@ async fn a_backends_renewed_authority_is_trusted() {
     let backend = backend(&new, false).await;
     let dir = tempfile::tempdir().unwrap();
     fs::copy(old.ca(), dir.path().join("ca.pem")).unwrap();
-    let text = routed(&backend, dir.path(), false);
+    let text = over_tls(&backend, dir.path(), false);
     let mut gateway = start(&text);
     assert_eq!(chat(&gateway).await, 502);
 
@@ -168,7 +134,7 @@ async fn a_renewed_client_certificate_is_shown() {
     let dir = tempfile::tempdir().unwrap();
     fs::copy(new.ca(), dir.path().join("ca.pem")).unwrap();
     renew(&old, dir.path());
-    let text = routed(&backend, dir.path(), true);
+    let text = over_tls(&backend, dir.path(), true);
     let mut gateway = start(&text);
     assert_eq!(chat(&gateway).await, 502);
 

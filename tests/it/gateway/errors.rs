@@ -207,7 +207,6 @@ async fn a_full_gateway() {
 }
 
 #[tokio::test]
-#[ignore = "known: faults of the edge carry no x-request-id, and its 405 no Allow"]
 async fn what_is_no_request_is_told_so_in_the_same_form() {
     let (gateway, _backend) = front(|setup| setup.server("client_timeout = \"200ms\"")).await;
     for (sent, status, reason, allow) in [

@@ -300,7 +300,6 @@ async fn a_long_error_arrives_whole() {
 }
 
 #[tokio::test]
-#[ignore = "known: a 400 over 64 KiB to a stream that usage was asked of becomes a 502"]
 async fn a_long_error_of_a_stream_arrives_whole() {
     long_error(true).await;
 }

@@ -190,7 +190,6 @@ async fn after_the_last_event_a_stream_is_complete() {
 
 /// Of a request that did not get out nothing is charged.
 #[tokio::test]
-#[ignore = "known: a client that leaves while the backend is still being connected to is charged its prompt"]
 async fn before_the_backend_is_reached_nothing_is_used() {
     let backend = RawBackend::bind().await;
     let certs = Certs::new();

@@ -304,7 +304,6 @@ async fn a_stream_past_the_drain_s_end_does_not_look_finished() {
 }
 
 #[tokio::test]
-#[ignore = "known: a request without a head at the drain's end is cut instead of answered"]
 async fn a_request_that_waits_at_the_drain_s_end_is_told() {
     let backend = scripted().await;
     let gateway = Setup::over(backend.local_addr()).server("drain = \"100ms\"").start();
@@ -323,7 +322,6 @@ async fn a_request_that_waits_at_the_drain_s_end_is_told() {
 }
 
 #[tokio::test]
-#[ignore = "known: the admin listener closes as soon as the drain begins"]
 async fn the_admin_listener_outlives_the_others() {
     let backend = RawBackend::bind().await;
     let gateway = Setup::over(backend.address).start();

@@ -162,6 +162,7 @@ impl Gateway {
             listeners: Listeners::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap(),
             protocol,
         });
+        let hosted = hosted.unwrap();
         Self {
             address: hosted.addresses[0],
             lifecycle,

@@ -4,6 +4,7 @@ pub(crate) mod bridge;
 pub(crate) mod client;
 pub(crate) mod gateway;
 pub(crate) mod raw;
+pub(crate) mod whole;
 
 use std::time::Duration;
 
