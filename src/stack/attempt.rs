@@ -22,7 +22,7 @@ use tower::Service;
 use super::state::Backend;
 use crate::config::{self, StreamUsage};
 use crate::dialect::openai::Endpoint;
-use crate::proxy::{Body, Reused, Upstream, UpstreamError, headers};
+use crate::proxy::{Body, Reused, Sent, Upstream, UpstreamError, headers};
 use crate::telemetry::{Record, Telemetry};
 
 /// How much of a backend's 400 is read to see whether it complains of `stream_options`.
@@ -48,6 +48,8 @@ pub(super) struct Candidate {
     /// The model that answers: the one asked for, or a fallback of it.
     pub(super) model: Arc<config::Model>,
     pub(super) call: Call,
+    /// Whether the backend has seen anything of it.
+    pub(super) sent: Sent,
 }
 
 /// The service.
@@ -138,6 +140,7 @@ struct Prepared {
     body: Held,
     asks_usage: bool,
     endpoint: Endpoint,
+    sent: Sent,
 }
 
 impl Prepared {
@@ -168,6 +171,7 @@ impl Prepared {
             original: held,
             asks_usage,
             endpoint: call.endpoint,
+            sent: candidate.sent.clone(),
         };
         prepared.edit(candidate, asked);
         Ok(prepared)
@@ -206,6 +210,7 @@ impl Prepared {
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = self.headers.clone();
         request.extensions_mut().insert(Arc::clone(&self.extension));
+        request.extensions_mut().insert(self.sent.clone());
         request
     }
 }

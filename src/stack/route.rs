@@ -15,6 +15,7 @@ use tollgate_layers::timeout::Timeouts;
 use super::State;
 use super::attempt::{Call, Candidate, internal};
 use crate::config::{self, Config};
+use crate::proxy::Sent;
 use crate::telemetry;
 use crate::wiring::Caller;
 
@@ -45,6 +46,7 @@ impl Routes {
                 upstream_model: Arc::clone(&route.model),
                 model: Arc::clone(model),
                 call: call.clone(),
+                sent: Sent::default(),
             })
         });
         candidates.extend(found);

@@ -7,12 +7,14 @@ use tollgate_layers::model::ModelRequest;
 
 use super::attempt::{Call, Candidate};
 use crate::dialect::openai::StreamEnd;
+use crate::proxy::Sent;
 use crate::telemetry::Tokens;
 
 /// How an attempt is metered.
 pub(super) fn plan(request: &Request<Held>) -> Option<Plan<Settle>> {
     let facts = request.extensions();
-    let call = &facts.get::<Candidate>()?.call;
+    let candidate = facts.get::<Candidate>()?;
+    let call = &candidate.call;
     let asked = facts.get::<ModelRequest>()?;
     let terminal = match call.endpoint.stream_end() {
         StreamEnd::Done => Terminal::Done,
@@ -23,6 +25,7 @@ pub(super) fn plan(request: &Request<Held>) -> Option<Plan<Settle>> {
     let settle = Settle {
         call: call.clone(),
         prompt_bytes: asked.body_len as u64,
+        sent: candidate.sent.clone(),
     };
     Some(Plan::new(settle).strip(strip).expect(terminal))
 }
@@ -33,11 +36,19 @@ pub(super) struct Settle {
     call: Call,
     /// Bytes of the request, to estimate the prompt from.
     prompt_bytes: u64,
+    sent: Sent,
 }
 
 impl Sink for Settle {
     fn settle(self, outcome: Outcome) {
         let tokens = self.tokens(&outcome);
+        if outcome.end == End::Disconnected
+            && !self.sent.is_sent()
+            && let Some(reserved) = &self.call.tokens
+        {
+            // The client left while the backend was still being connected to.
+            reserved.cancel();
+        }
         if let (Some(used), Some(reserved)) = (tokens, &self.call.tokens) {
             reserved.settle(used.prompt + used.completion);
         }
@@ -64,7 +75,7 @@ impl Settle {
         }
         let completion = match outcome.status {
             // Nobody waited for the head: the backend has read the prompt all the same.
-            None if outcome.end == End::Disconnected => 0,
+            None if outcome.end == End::Disconnected && self.sent.is_sent() => 0,
             Some(status) if status.is_success() && self.call.endpoint.completes() => outcome.estimated_completion(),
             Some(status) if status.is_success() => 0,
             // A backend that answered with an error, or not at all, has used nothing that it told of.
