@@ -6,3 +6,4 @@
 
 mod bridge;
 mod support;
+mod upgrade;
