@@ -259,7 +259,7 @@ async fn after_the_content_the_usage_is_waited_for() {
     let gateway = narrow(Setup::default().backend("main", backend.address, DRAIN));
     let (mut upstream, client) = said_all(&backend, &gateway).await;
     drop(client);
-    gateway.is_quiet().await;
+    gateway.is_left().await;
     upstream.send(USAGE).await;
     upstream.send("data: [DONE]\n\n").await;
     drop(upstream);
