@@ -1,6 +1,7 @@
 //! The running gateway: its listeners, its reloads and its end.
 
 mod signals;
+mod upgrade;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -16,6 +17,8 @@ use tower::util::Oneshot;
 use tower::{Service, ServiceExt};
 
 use self::signals::Signals;
+pub use self::upgrade::Sockets;
+use self::upgrade::{RunDir, UpgradeError};
 use crate::admin;
 use crate::config::{Config, Loaded, Loader};
 use crate::proxy::{
@@ -38,6 +41,8 @@ pub struct Gateway {
     config: Arc<Config>,
     drain: Duration,
     addresses: Addresses,
+    /// The listening sockets once more, for a process that takes over.
+    sockets: Sockets,
 }
 
 /// Where a gateway listens, with the ports that the system chose where 0 was asked for.
@@ -61,6 +66,8 @@ pub enum StartError {
     Tls(TlsError),
     /// A backend's address or credential cannot be put into a header.
     Backend(http::Error),
+    /// A listening socket could not be kept for a process that takes over.
+    Duplicate(std::io::Error),
 }
 
 /// The stack in use. A reload swaps it; requests under way stay on the one they began on.
@@ -75,14 +82,25 @@ struct Status(State);
 impl Gateway {
     /// Binds every listener, then starts to answer. Must be called on a tokio runtime.
     pub fn start(config: Config, telemetry: Telemetry) -> Result<Self, StartError> {
+        Self::start_on(config, telemetry, Sockets::default())
+    }
+
+    /// The same, on sockets of another process where it has one for the address.
+    pub fn start_on(config: Config, telemetry: Telemetry, mut taken: Sockets) -> Result<Self, StartError> {
         let lifecycle = Lifecycle::new();
         let server = &config.server;
-        let http = Listeners::bind(&server.listen)?;
-        let h2c = Listeners::bind(&server.h2c_listen)?;
+        let mut sockets = Sockets::default();
+        let mut bind = |role: &str, addresses: &[SocketAddr]| {
+            let bound = Listeners::bind_or_take(addresses, |asked| taken.take(role, asked))?;
+            sockets.add(role, bound.duplicate().map_err(StartError::Duplicate)?);
+            Ok::<_, StartError>(bound)
+        };
+        let http = bind("http", &server.listen)?;
+        let h2c = bind("h2c", &server.h2c_listen)?;
         let admin = config
             .admin
             .as_ref()
-            .map(|admin| Listeners::bind(&[admin.listen]))
+            .map(|admin| bind("admin", &[admin.listen]))
             .transpose()?;
         let certs = server
             .tls
@@ -155,6 +173,7 @@ impl Gateway {
             config: Arc::new(config),
             drain,
             addresses,
+            sockets,
         })
     }
 
@@ -187,6 +206,12 @@ impl Gateway {
         Ok(())
     }
 
+    /// Another process listens on the same sockets: no listener of this one, the admin's neither, may take a connection
+    /// from it.
+    fn is_relieved(&self) {
+        self.admin.lifecycle().go_down();
+    }
+
     /// The configuration in use.
     pub fn config(&self) -> &Config {
         &self.config
@@ -196,6 +221,8 @@ impl Gateway {
     ///
     /// The admin listener says `draining` meanwhile, and ends last.
     pub async fn shut_down(self) -> bool {
+        // Else the addresses would seem to listen still.
+        drop(self.sockets);
         self.state.lifecycle().go_down();
         let in_time = self.host.finish(self.drain).await;
         self.admin.lifecycle().go_down();
@@ -270,6 +297,7 @@ impl fmt::Display for StartError {
         match self {
             Self::Bind(error) => error.fmt(f),
             Self::Tls(error) => error.fmt(f),
+            Self::Duplicate(error) => write!(f, "cannot duplicate a listening socket: {error}"),
             Self::Backend(error) => write!(f, "a backend's host or api_key cannot be sent in a header: {error}"),
         }
     }
@@ -279,8 +307,8 @@ impl std::error::Error for StartError {}
 
 // === the process ===
 
-/// `tollgate serve`: runs until it is told to end.
-pub fn run(path: &Path) -> ExitCode {
+/// `tollgate serve`: runs until it is told to end, or until another process with `upgrade` has taken over.
+pub fn run(path: &Path, upgrade: bool) -> ExitCode {
     let loaded = match Loader::from_process().load(path) {
         Ok(loaded) => loaded,
         Err(errors) => {
@@ -298,13 +326,13 @@ pub fn run(path: &Path) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
     };
-    let code = runtime.block_on(serve(path, loaded));
+    let code = runtime.block_on(serve(path, loaded, upgrade));
     // Whatever still runs is behind answers that are already out or already cut.
     runtime.shutdown_timeout(Duration::from_secs(1));
     code
 }
 
-async fn serve(path: &Path, loaded: Loaded) -> ExitCode {
+async fn serve(path: &Path, loaded: Loaded, upgrade: bool) -> ExitCode {
     let access = match loaded
         .config
         .server
@@ -325,13 +353,45 @@ async fn serve(path: &Path, loaded: Loaded) -> ExitCode {
         Ok(signals) => signals,
         Err(error) => return fail(&error),
     };
-    let mut gateway = match Gateway::start(loaded.config, telemetry) {
+    let run_dir = match RunDir::open(&loaded.config.server.run_dir) {
+        Ok(run_dir) => Some(run_dir),
+        Err(error) if upgrade => return fail(&error),
+        Err(error) => {
+            tracing::warn!(%error, "no pid file and no upgrade socket: this process cannot be upgraded in place");
+            None
+        }
+    };
+    let (taken, predecessor) = match run_dir.as_ref().filter(|_| upgrade).map(RunDir::ask).transpose() {
+        Ok(asked) => asked.unzip(),
+        Err(error) => return fail(&error),
+    };
+    let run_dir = run_dir.filter(|run_dir| {
+        let taken = !upgrade && run_dir.is_taken();
+        if taken {
+            tracing::warn!("another gateway has this run_dir: no pid file and no upgrade socket for this one");
+        }
+        !taken
+    });
+    let mut gateway = match Gateway::start_on(loaded.config, telemetry, taken.unwrap_or_default()) {
         Ok(gateway) => gateway,
         Err(error) => return fail(&error),
     };
+    let relief = match settle(run_dir.as_ref(), &mut gateway) {
+        Ok(relief) => relief,
+        Err(error) if upgrade => return fail(&error),
+        Err(error) => {
+            tracing::warn!(%error, "this process cannot be upgraded in place");
+            None
+        }
+    };
+    if let Some(predecessor) = predecessor
+        && let Err(error) = predecessor.relieve()
+    {
+        tracing::warn!(%error, "the process that ran before could not be told to finish; end it with SIGTERM");
+    }
     let addresses = gateway.addresses();
     tracing::info!(http = ?addresses.http, h2c = ?addresses.h2c, admin = ?addresses.admin, "listening");
-    let why = signals.until_told_to_end(path, files, &mut gateway).await;
+    let why = signals.until_told_to_end(path, files, &mut gateway, relief).await;
     let lifecycle = gateway.lifecycle().clone();
     tracing::info!(why, in_flight = lifecycle.in_flight(), "draining");
     let ending = gateway.shut_down();
@@ -344,6 +404,9 @@ async fn serve(path: &Path, loaded: Loaded) -> ExitCode {
             ending.await
         }
     };
+    if let Some(run_dir) = run_dir {
+        run_dir.leave();
+    }
     if in_time {
         tracing::info!("every request was finished");
         ExitCode::SUCCESS
@@ -351,6 +414,15 @@ async fn serve(path: &Path, loaded: Loaded) -> ExitCode {
         tracing::warn!("requests still in flight were cut");
         ExitCode::FAILURE
     }
+}
+
+/// Whoever upgrades this process from here on is told of by the receiver.
+fn settle(
+    run_dir: Option<&RunDir>,
+    gateway: &mut Gateway,
+) -> Result<Option<tokio::sync::oneshot::Receiver<()>>, UpgradeError> {
+    let sockets = std::mem::take(&mut gateway.sockets);
+    run_dir.map(|run_dir| run_dir.settle(sockets)).transpose()
 }
 
 fn fail(error: &dyn std::error::Error) -> ExitCode {

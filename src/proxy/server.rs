@@ -33,7 +33,15 @@ const ENDING: Duration = Duration::from_secs(5);
 
 /// Sockets that are bound and wait for their service.
 #[derive(Debug)]
-pub struct Listeners(Vec<(TcpListener, SocketAddr)>);
+pub struct Listeners(Vec<Bound>);
+
+#[derive(Debug)]
+struct Bound {
+    listener: TcpListener,
+    /// What was asked for; its port may be 0.
+    asked: SocketAddr,
+    address: SocketAddr,
+}
 
 /// What is spoken on a listener.
 #[derive(Clone, Debug)]
@@ -86,23 +94,40 @@ pub struct BindError {
 impl Listeners {
     /// Binds every address, so that a port already taken is an error before anything has started.
     pub fn bind(addresses: &[SocketAddr]) -> Result<Self, BindError> {
-        addresses
-            .iter()
-            .map(|&address| {
-                let bound = TcpListener::bind(address).and_then(|listener| {
-                    listener.set_nonblocking(true)?;
-                    let address = listener.local_addr()?;
-                    Ok((listener, address))
-                });
-                bound.map_err(|source| BindError { address, source })
-            })
-            .collect::<Result<_, _>>()
-            .map(Self)
+        Self::bind_or_take(addresses, |_| None)
+    }
+
+    /// The same, but for addresses that `bound` has a listening socket for.
+    pub fn bind_or_take(
+        addresses: &[SocketAddr],
+        mut bound: impl FnMut(SocketAddr) -> Option<TcpListener>,
+    ) -> Result<Self, BindError> {
+        let listeners = addresses.iter().map(|&asked| {
+            let taken = bound(asked);
+            let listen = || {
+                let listener = taken.map_or_else(|| TcpListener::bind(asked), Ok)?;
+                listener.set_nonblocking(true)?;
+                let address = listener.local_addr()?;
+                Ok(Bound {
+                    listener,
+                    asked,
+                    address,
+                })
+            };
+            listen().map_err(|source| BindError { address: asked, source })
+        });
+        listeners.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The same sockets again, by what was asked for.
+    pub fn duplicate(&self) -> io::Result<Vec<(SocketAddr, TcpListener)>> {
+        let duplicate = |bound: &Bound| Ok((bound.asked, bound.listener.try_clone()?));
+        self.0.iter().map(duplicate).collect()
     }
 
     /// The addresses, with the ports that the system chose where 0 was asked for.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.0.iter().map(|(_, address)| *address).collect()
+        self.0.iter().map(|bound| bound.address).collect()
     }
 }
 
@@ -145,7 +170,7 @@ impl Host {
         let door = Door::new(edge, protocol)?;
         let mut service = Listening::new(name.to_owned(), door);
         let mut fds = Fds::new();
-        for (listener, address) in listeners.0 {
+        for Bound { listener, address, .. } in listeners.0 {
             let address = address.to_string();
             service.add_tcp(&address);
             // Pingora owns the socket from here on.

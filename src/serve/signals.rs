@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use tokio::sync::oneshot;
+
 use super::Gateway;
 use crate::config::{Loader, Watcher, diff_fixed};
 
@@ -24,7 +26,7 @@ impl Signals {
         })
     }
 
-    /// Answers reloads until a signal asks the process to end; says which.
+    /// Answers reloads until a signal asks the process to end, or `relief` has come; says which.
     ///
     /// A reload is asked for by SIGHUP, or by a change to one of `files`: the configuration and what it points at.
     pub(super) async fn until_told_to_end(
@@ -32,6 +34,7 @@ impl Signals {
         path: &Path,
         files: Vec<PathBuf>,
         gateway: &mut Gateway,
+        mut relief: Option<oneshot::Receiver<()>>,
     ) -> &'static str {
         let mut watcher = match Watcher::new(files) {
             Ok(watcher) => Some(watcher),
@@ -47,7 +50,20 @@ impl Signals {
                     None => std::future::pending().await,
                 }
             };
+            let relieved = async {
+                if let Some(asked) = &mut relief {
+                    if asked.await.is_ok() {
+                        return;
+                    }
+                    relief = None;
+                }
+                std::future::pending().await
+            };
             tokio::select! {
+                () = relieved => {
+                    gateway.is_relieved();
+                    return "another process took over";
+                }
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
                 _ = self.hangup.recv() => {}

@@ -23,7 +23,7 @@ use super::served::{Served, Way};
 use super::state::{Backend, Place};
 use crate::config::StreamUsage;
 use crate::dialect::openai::Endpoint;
-use crate::proxy::{Body, Reused, Upstream, UpstreamError, headers};
+use crate::proxy::{Body, Reused, Sent, Upstream, UpstreamError, headers};
 use crate::telemetry::{Record, Telemetry};
 
 /// How much of a backend's 400 is read to see whether it complains of `stream_options`.
@@ -51,6 +51,8 @@ pub(super) struct Candidate {
     /// Which of its ways.
     pub(super) way: usize,
     pub(super) call: Call,
+    /// Whether the backend has seen anything of it.
+    pub(super) sent: Sent,
 }
 
 /// The service.
@@ -180,6 +182,7 @@ struct Prepared {
     body: Held,
     asks_usage: bool,
     endpoint: Endpoint,
+    sent: Sent,
 }
 
 impl Prepared {
@@ -203,6 +206,7 @@ impl Prepared {
             original: held,
             asks_usage,
             endpoint,
+            sent: candidate.sent.clone(),
         };
         prepared.edit(candidate, asked);
         Ok(prepared)
@@ -241,20 +245,28 @@ impl Prepared {
             self.uri.clone(),
             self.headers.clone(),
             Arc::clone(&self.target),
+            self.sent.clone(),
             self.body.clone(),
         )
     }
 
     fn into_request(self) -> Request<Held> {
-        Self::assemble(self.uri, self.headers, self.target, self.body)
+        Self::assemble(self.uri, self.headers, self.target, self.sent, self.body)
     }
 
-    fn assemble(uri: Uri, headers: HeaderMap, target: Arc<crate::proxy::Endpoint>, body: Held) -> Request<Held> {
+    fn assemble(
+        uri: Uri,
+        headers: HeaderMap,
+        target: Arc<crate::proxy::Endpoint>,
+        sent: Sent,
+        body: Held,
+    ) -> Request<Held> {
         let mut request = Request::new(body);
         *request.method_mut() = http::Method::POST;
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
         request.extensions_mut().insert(target);
+        request.extensions_mut().insert(sent);
         request
     }
 }

@@ -16,6 +16,7 @@ use super::attempt::{Call, Candidate, internal};
 use super::served::{Models, Served};
 use crate::config;
 use crate::dialect::openai;
+use crate::proxy::Sent;
 use crate::telemetry;
 use crate::wiring::Caller;
 
@@ -46,6 +47,7 @@ impl Policy for Routes {
                 served: Arc::clone(served),
                 way,
                 call: call.clone(),
+                sent: Sent::default(),
             }));
             order(&mut candidates[begin..]);
         }
@@ -201,6 +203,7 @@ mod tests {
                     served: Arc::clone(served),
                     way,
                     call: call.clone(),
+                    sent: Sent::default(),
                 })
                 .collect();
             order(&mut candidates);

@@ -8,12 +8,14 @@ use tollgate_layers::model::ModelRequest;
 
 use super::attempt::{Call, Candidate};
 use crate::dialect::openai::StreamEnd;
+use crate::proxy::Sent;
 use crate::telemetry::Tokens;
 
 /// How an attempt is metered.
 pub(super) fn plan(request: &Request<Held>) -> Option<Plan<Settle>> {
     let facts = request.extensions();
-    let call = &facts.get::<Candidate>()?.call;
+    let candidate = facts.get::<Candidate>()?;
+    let call = &candidate.call;
     let asked = facts.get::<ModelRequest>()?;
     let terminal = match call.endpoint.stream_end() {
         StreamEnd::Done => Terminal::Done,
@@ -24,6 +26,7 @@ pub(super) fn plan(request: &Request<Held>) -> Option<Plan<Settle>> {
     let settle = Settle {
         call: call.clone(),
         prompt_bytes: asked.body_len as u64,
+        sent: candidate.sent.clone(),
     };
     Some(Plan::new(settle).strip(strip).expect(terminal))
 }
@@ -34,11 +37,19 @@ pub(super) struct Settle {
     call: Call,
     /// Bytes of the request, to estimate the prompt from.
     prompt_bytes: u64,
+    sent: Sent,
 }
 
 impl Sink for Settle {
     fn settle(self, outcome: Outcome) {
         let tokens = self.tokens(&outcome);
+        if outcome.end == End::Disconnected
+            && !self.sent.is_sent()
+            && let Some(reserved) = &self.call.tokens
+        {
+            // The client left while the backend was still being connected to.
+            reserved.cancel();
+        }
         if let (Some(used), Some(reserved)) = (tokens, &self.call.tokens) {
             reserved.settle(used.prompt + used.completion);
         }
@@ -66,7 +77,7 @@ impl Settle {
         let silent = outcome.content_bytes == 0 && !outcome.saw_finish_reason;
         let completion = match (outcome.status, outcome.end) {
             // Nobody waited any longer: the backend has read the prompt all the same.
-            (None, End::Disconnected) => 0,
+            (None, End::Disconnected) if self.sent.is_sent() => 0,
             (_, End::Refused(Reason::TotalTimeout) | End::Failed(Reason::TotalTimeout)) if silent => 0,
             // It failed before it said anything: the client gets nothing of it, and perhaps another's answer.
             (_, End::Failed(_)) if silent => return None,

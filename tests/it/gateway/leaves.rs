@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tollgate::backend::Running;
 
 use crate::support::bridge::Certs;
-use crate::support::client::{Ask, Client, Speaks};
+use crate::support::client::{Client, Speaks};
 use crate::support::gateway::{Gateway, KEY, Setup, chat, scripted, secret};
 use crate::support::raw::{RawBackend, Wire};
 use crate::support::within;
@@ -259,13 +259,7 @@ async fn after_the_content_the_usage_is_waited_for() {
     let gateway = narrow(Setup::default().backend("main", backend.address, DRAIN));
     let (mut upstream, client) = said_all(&backend, &gateway).await;
     drop(client);
-    // Its place is free while the rest is read.
-    within(async {
-        while gateway.call(&Ask::get("/v1/models").by(KEY)).await.head.status == 429 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    gateway.is_left().await;
     upstream.send(USAGE).await;
     upstream.send("data: [DONE]\n\n").await;
     drop(upstream);

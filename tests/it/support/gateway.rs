@@ -230,6 +230,16 @@ impl Gateway {
         Metrics(String::from_utf8(body.into()).unwrap())
     }
 
+    /// Every client has gone; what is read on for them may still go on.
+    pub(crate) async fn is_left(&self) {
+        within(async {
+            while self.inner.lifecycle().in_flight() > 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
     /// Nothing may be left in flight.
     pub(crate) async fn is_quiet(&self) {
         within(self.inner.lifecycle().drained()).await;
