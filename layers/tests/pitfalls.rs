@@ -98,7 +98,7 @@ async fn seen(body: Dying, stream: bool) -> (String, bool, Outcome) {
     let limits = Timeouts {
         streamed: stream,
         idle: Some(Duration::from_secs(5)),
-        total: Some(Duration::from_secs(60)),
+        total: Some(Duration::from_mins(1)),
         ..Timeouts::default()
     };
     let service = ServiceBuilder::new()

@@ -207,7 +207,9 @@ impl Plain {
     }
 
     fn add_all(&mut self, picks: &[(u8, u64)], parts: i128) {
-        picks.iter().for_each(|pick| self.add(*pick, parts));
+        for pick in picks {
+            self.add(*pick, parts);
+        }
     }
 
     fn wait(&mut self, micros: u64) {

@@ -164,6 +164,22 @@ fn features() -> BTreeSet<String> {
         .collect()
 }
 
+#[test]
+fn the_readme_has_a_row_and_an_example_for_each_layer() {
+    let readme = include_str!("../README.md");
+    for (feature, ..) in FEATURES.iter().filter(|(feature, ..)| *feature != "splice") {
+        let row = readme.lines().find(|line| line.contains(&format!("| `{feature}` |")));
+        let row = row.unwrap_or_else(|| panic!("{feature} has no row"));
+        assert!(row.contains(&format!("[{feature}](examples/{feature}.rs)")), "{row}");
+        assert!(
+            Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join(format!("examples/{feature}.rs"))
+                .exists(),
+            "{feature}"
+        );
+    }
+}
+
 /// By rustdoc's own reading of the public items, which it writes as JSON where unstable options are let through.
 #[test]
 fn the_api_names_few_crates() {
