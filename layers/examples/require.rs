@@ -16,10 +16,10 @@ use tower::ServiceBuilder;
 
 fn json(request: &mut Request) -> Result<(), Rejection> {
     let kind = request.headers().get(header::CONTENT_TYPE);
-    match kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json")) {
-        true => Ok(()),
-        false => Err(Rejection::new(Reason::UnsupportedEncoding).with_message("Please send JSON.")),
+    if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json")) {
+        return Ok(());
     }
+    Err(Rejection::new(Reason::UnsupportedEncoding).with_message("Please send JSON."))
 }
 
 #[tokio::main]

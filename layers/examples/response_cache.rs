@@ -19,14 +19,11 @@ use tollgate_layers::response_cache::{ResponseCache, ResponseCacheLayer, Scope};
 use tollgate_layers::{Reason, Rejection};
 use tower::ServiceBuilder;
 
-/// Nobody's answer is anybody's secret here. Where there are users, this is `Scope::Owner`.
-fn everybody(_: &Request<Held>) -> Option<Scope> {
-    Some(Scope::Shared)
-}
-
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let (calls, cache) = (AtomicU32::new(0), ResponseCache::new(64 << 20, Duration::from_mins(10)));
+    // Nobody's answer is anybody's secret here. Where there are users, this is `Scope::Owner`.
+    let everybody = |_: &Request<Held>| Some(Scope::Shared);
     let calls: &'static AtomicU32 = Box::leak(Box::new(calls));
     let answer = async || format!("call {}", calls.fetch_add(1, Ordering::Relaxed));
     let app = Router::new().route("/", post(answer)).layer(

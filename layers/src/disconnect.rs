@@ -6,7 +6,7 @@
 //! This layer does so for the requests that a [`Policy`] names, within bounds: a deadline for each, and slots for all.
 //! With no slot free the work is dropped after all.
 //!
-//! An answer that is no success is not worth reading on: its body is dropped.
+//! It never refuses. An answer that is no success is not worth reading on: its body is dropped.
 //!
 //! Put it outside of what must see the end, such as a meter. A request that nobody drops pays one box for the future
 //! and one for the body; a request under [`OnDisconnect::Cancel`] pays nothing.

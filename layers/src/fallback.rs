@@ -8,6 +8,9 @@
 //! An answer begins with its head, or where the policy [awaits](Policy::awaits_start) it, with its first bytes: a
 //! backend that says 200 and then fails, says nothing, or sends its error in band has not begun.
 //!
+//! It needs the body [held](crate::buffer) and stands inside of all that decides about the request as a whole, around
+//! what is done anew for each attempt: timeouts, metering, the call itself.
+//!
 //! When no attempt was accepted, the client is told one thing about all of them:
 //!
 //! | attempts | error |
@@ -22,7 +25,7 @@
 //! use std::convert::Infallible;
 //! use bytes::Bytes;
 //! use http::{Request, Response};
-//! use tollgate_layers::{Rejection, buffer::Held, fallback::{FallbackLayer, Policy}};
+//! use tollgate_layers::{Reason, Rejection, buffer::Held, fallback::{Budget, FallbackLayer, Policy}};
 //! use tower::{Layer, ServiceExt, service_fn};
 //!
 //! #[derive(Clone)]
@@ -39,12 +42,20 @@
 //!     }
 //! }
 //!
-//! let svc = FallbackLayer::new(Ports).layer(service_fn(async |req: Request<Held>| {
+//! let backend = service_fn(async |req: Request<Held>| {
 //!     let status = *req.extensions().get::<u16>().expect("set by prepare");
 //!     Ok::<_, Infallible>(Response::builder().status(status).body(String::new()).expect("a status"))
-//! }));
-//! let answer = svc.oneshot(Request::new(Held::from(Bytes::new()))).await.unwrap();
+//! });
+//! let svc = FallbackLayer::new(Ports).layer(backend.clone());
+//! let ask = || Request::new(Held::from(Bytes::new()));
+//! let answer = svc.clone().oneshot(ask()).await.unwrap();
 //! assert_eq!(answer.status(), 200);
+//!
+//! // With one attempt less there is no answer to accept.
+//! let budget = Budget { attempts: 2, ..Budget::default() };
+//! let svc = FallbackLayer::new(Ports).with_budget(budget).layer(backend);
+//! let refused = svc.oneshot(ask()).await.unwrap_err();
+//! assert_eq!(refused.reason(), Reason::UpstreamFailed);
 //! # }
 //! ```
 

@@ -2,7 +2,8 @@
 #![cfg(feature = "full")]
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -54,7 +55,7 @@ impl Example {
         let (head, body) = request.split_once("\n\n").unwrap_or((request, ""));
         let mut head = head.replace('\n', "\r\n");
         if !body.is_empty() && !head.contains("content-length") {
-            head.push_str(&format!("\r\ncontent-length: {}", body.len()));
+            write!(head, "\r\ncontent-length: {}", body.len()).unwrap();
         }
         let (line, rest) = head.split_once("\r\n").unwrap_or((&head, ""));
         let rest = if rest.is_empty() {

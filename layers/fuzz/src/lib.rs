@@ -32,8 +32,6 @@ pub struct Metered {
     pub told: String,
     /// Whether the body failed.
     pub failed: bool,
-    /// The largest piece of the input that was being held back.
-    pub behind: usize,
 }
 
 /// A service that answers with one response.
@@ -100,7 +98,6 @@ pub fn meter(kind: &'static str, strip: bool, terminal: Terminal, chunks: VecDeq
         out: Vec::new(),
         told: String::new(),
         failed: response.is_err(),
-        behind: 0,
     };
     if let Ok(response) = response {
         let mut body = pin!(response.into_body());

@@ -9,6 +9,8 @@
 //! the client had not ([`Plan::strip`]). And one thing is added: a stream that ends without saying that it is complete
 //! ([`Terminal`]) ends here with an error, so that a broken stream never looks finished.
 //!
+//! It needs nothing from other layers, and stands around the single attempt, inside of whatever tries another backend.
+//!
 //! | when | error |
 //! | --- | --- |
 //! | an answer is encoded (Content-Encoding) although identity was asked | `upstream_failed`, in place of the answer |
@@ -20,7 +22,8 @@
 //! use std::sync::mpsc;
 //! use http::{Request, Response};
 //! use http_body_util::{BodyExt, Full};
-//! use tollgate_layers::meter::{MeterLayer, Outcome, Plan};
+//! use tollgate_layers::Reason;
+//! use tollgate_layers::meter::{End, MeterLayer, Outcome, Plan};
 //! use tower::{Layer, ServiceExt, service_fn};
 //!
 //! let (settled, outcomes) = mpsc::channel();
@@ -36,6 +39,15 @@
 //! svc.oneshot(Request::new(())).await.unwrap().into_body().collect().await.unwrap();
 //! let usage = outcomes.recv().unwrap().usage.unwrap();
 //! assert_eq!((usage.prompt, usage.completion, usage.total), (7, 2, 9));
+//!
+//! // What is encoded cannot be read along.
+//! let svc = layer.layer(service_fn(async |_: Request<()>| {
+//!     let answer = Response::builder().header("content-encoding", "gzip").body(Full::from("…"));
+//!     Ok::<_, Infallible>(answer.unwrap())
+//! }));
+//! let refused = svc.oneshot(Request::new(())).await.err().expect("it is encoded");
+//! assert_eq!(refused.reason(), Reason::UpstreamFailed);
+//! assert_eq!(outcomes.recv().unwrap().end, End::Failed(Reason::UpstreamFailed));
 //! # }
 //! ```
 

@@ -4,6 +4,8 @@
 //! body, and refuses what this service and a backend could read differently. What it found goes into the request's
 //! extensions as a [`ModelRequest`], which also makes the [edits](crate::splice) a gateway needs.
 //!
+//! It needs the body [held](crate::buffer), and stands just inside of what holds it.
+//!
 //! | when | refusal |
 //! | --- | --- |
 //! | not a JSON object or a multipart form; truncated, followed by other bytes; a key that is read in it twice; a value of the wrong type | `malformed_body` |

@@ -20,6 +20,8 @@ const MINUTE: Duration = Duration::from_mins(1);
 /// not known has a full bucket, and one whose bucket is full again is forgotten. What is used may exceed the limit:
 /// that is debt, and nothing passes until it has been refilled.
 ///
+/// A key that is a number takes at most 80 bytes, a million of them 80 MB.
+///
 /// Time is [`tokio::time`]'s, which tests can pause. Cloning gives another handle to the same buckets: hold on to one
 /// where limits must outlive the layer, as when a stack is built anew.
 pub struct Buckets<K> {

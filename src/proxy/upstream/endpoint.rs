@@ -175,7 +175,7 @@ impl Endpoint {
             let outcome = if tried.is_empty() {
                 self.connect_to(&candidate.peer, fresh).await
             } else {
-                let connecting = timeout(left, self.connect_to(&candidate.peer, fresh)).await;
+                let connecting = Box::pin(timeout(left, self.connect_to(&candidate.peer, fresh))).await;
                 connecting.unwrap_or_else(|_| Err(UpstreamError::connect_timeout("connecting to the backend")))
             };
             candidate.set_failed(outcome.is_err());
@@ -245,12 +245,15 @@ fn unpooled(peer: &HttpPeer) -> HttpPeer {
 impl Pool {
     async fn connect(&self, peer: &HttpPeer) -> pingora_error::Result<(Ready, bool)> {
         match self {
-            Self::Http1(pool) => pool
-                .get_stream(peer)
-                .await
-                .map(|(stream, reused)| (Ready::Http1(stream), reused)),
-            Self::Negotiated(pool) => pool
-                .get_http_session(peer)
+            Self::Http1(pool) => match pool.reused_stream(peer).await {
+                Some(stream) => Ok((Ready::Http1(stream), true)),
+                // Boxed, as are the ways below: the future that makes a connection is kilobytes large, and would be
+                // moved with every request, which hardly ever needs it.
+                None => Box::pin(pool.new_stream(peer))
+                    .await
+                    .map(|stream| (Ready::Http1(stream), false)),
+            },
+            Self::Negotiated(pool) => Box::pin(pool.get_http_session(peer))
                 .await
                 .map(|(session, reused)| (Ready::Session(session), reused)),
         }

@@ -46,9 +46,13 @@ where
         }
         Err(error) => return Err(error),
     }
-    let (ready, place, reused) = endpoint.connect(fresh).await?;
-    let session = send(ready, &place, &head, body).await?;
-    Ok(answer(session, place, reused).await)
+    // Boxed, because it is rare and its future as large again.
+    Box::pin(async {
+        let (ready, place, reused) = endpoint.connect(fresh).await?;
+        let session = send(ready, &place, &head, body).await?;
+        Ok(answer(session, place, reused).await)
+    })
+    .await
 }
 
 /// Sends the request and reads the head of the answer.

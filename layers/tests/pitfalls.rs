@@ -1,0 +1,244 @@
+//! What other gateways get wrong, shown not to happen here: streams that die as a clean 200, and a throttled client
+//! whose bodies fill the memory.
+#![cfg(feature = "full")]
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, mpsc};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Extensions, Request, Response, StatusCode};
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt, Full};
+use tollgate_layers::buffer::{Budget, BufferLayer, Config, Held};
+use tollgate_layers::meter::{End, MeterLayer, Outcome, Plan, Terminal};
+use tollgate_layers::rate_limit::{Buckets, Picks, RateLimitLayer};
+use tollgate_layers::respond::{OpenAi, RespondLayer};
+use tollgate_layers::timeout::{TimeoutLayer, Timeouts};
+use tollgate_layers::{Reason, Rejection};
+use tower::{ServiceBuilder, ServiceExt, service_fn};
+
+// === streams that die ===
+
+/// How an answer goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// The connection breaks.
+    Cut,
+    /// Nothing comes any more.
+    Stall,
+    /// The JSON stops in its midst, and the body ends as if that were all.
+    BrokenJson,
+    ErrorEvent,
+    /// The backend's own 429, within an answer that began as a 200.
+    LimitedInside,
+    /// The body ends without the event that says it is complete.
+    NoDone,
+}
+
+const FAULTS: [Fault; 6] = [
+    Fault::Cut,
+    Fault::Stall,
+    Fault::BrokenJson,
+    Fault::ErrorEvent,
+    Fault::LimitedInside,
+    Fault::NoDone,
+];
+
+/// Yields its pieces, then fails, ends or hangs.
+struct Dying {
+    pieces: VecDeque<&'static str>,
+    fault: Fault,
+}
+
+impl Body for Dying {
+    type Data = Bytes;
+    type Error = Rejection;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Rejection>>> {
+        if let Some(piece) = self.pieces.pop_front() {
+            return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(piece.as_bytes())))));
+        }
+        match self.fault {
+            Fault::Cut => Poll::Ready(Some(Err(Reason::UpstreamFailed.into()))),
+            Fault::Stall => Poll::Pending,
+            _ => Poll::Ready(None),
+        }
+    }
+}
+
+const ROLE: &str = "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\"}}]}\n\n";
+const CONTENT: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n\n";
+const DONE: &str = "data: [DONE]\n\n";
+
+fn streamed(fault: Fault, after_content: bool) -> VecDeque<&'static str> {
+    let mut pieces = VecDeque::from([if after_content { CONTENT } else { ROLE }]);
+    match fault {
+        Fault::Cut | Fault::Stall | Fault::NoDone => {}
+        Fault::BrokenJson => pieces.push_back("data: {\"choices\":[{\"del"),
+        Fault::ErrorEvent => pieces.extend(["data: {\"error\":{\"message\":\"out of memory\"}}\n\n", DONE]),
+        Fault::LimitedInside => pieces.push_back("event: error\ndata: {\"error\":{\"code\":429}}\n\n"),
+    }
+    pieces
+}
+
+/// What the client got, whether its connection was cut, and what the meter settled.
+async fn seen(body: Dying, stream: bool) -> (String, bool, Outcome) {
+    let (settled, outcomes) = mpsc::channel();
+    let (kind, terminal) = if stream {
+        ("text/event-stream", Terminal::Done)
+    } else {
+        ("application/json", Terminal::None)
+    };
+    let body = std::sync::Mutex::new(Some(body));
+    let limits = Timeouts {
+        streamed: stream,
+        idle: Some(Duration::from_secs(5)),
+        total: Some(Duration::from_mins(1)),
+        ..Timeouts::default()
+    };
+    let service = ServiceBuilder::new()
+        .layer(RespondLayer::new(OpenAi::default()))
+        .layer(MeterLayer::new(move |_: &Request<()>| {
+            let settled = settled.clone();
+            Some(Plan::new(move |outcome| settled.send(outcome).unwrap()).expect(terminal))
+        }))
+        .layer(TimeoutLayer::new(move |_: &Extensions| limits))
+        .service(service_fn(move |_: Request<()>| {
+            let body = body.lock().unwrap().take().unwrap();
+            async move { Ok::<_, Rejection>(Response::builder().header("content-type", kind).body(body).unwrap()) }
+        }));
+    let response = service.oneshot(Request::new(())).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK, "the head is out");
+    let (mut body, mut text, mut cut) = (response.into_body(), String::new(), false);
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Ok(frame) => text.push_str(std::str::from_utf8(frame.data_ref().unwrap()).unwrap()),
+            Err(_) => cut = true,
+        }
+    }
+    let outcome = outcomes.recv().unwrap();
+    assert!(outcomes.try_recv().is_err(), "settled once");
+    (text, cut, outcome)
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_stream_dies_as_a_clean_200() {
+    for fault in FAULTS {
+        for after_content in [false, true] {
+            let pieces = streamed(fault, after_content);
+            let sent: String = pieces.iter().copied().collect();
+            let (text, cut, outcome) = seen(Dying { pieces, fault }, true).await;
+            let case = format!("{fault:?}, after content: {after_content}: {text}");
+            assert!(matches!(outcome.end, End::Failed(_)), "{case}");
+            assert!(text.starts_with(&sent), "{case}");
+            assert_eq!(outcome.content_bytes, if after_content { 2 } else { 0 }, "{case}");
+            // An error that the backend told itself is passed on and need not be told twice.
+            let told = fault == Fault::ErrorEvent;
+            assert_eq!(cut, !told, "{case}");
+            if !told {
+                let (_, last) = text.trim_end().rsplit_once("\n\n").unwrap();
+                assert!(last.starts_with("data: {\"error\":{") && last.ends_with("}}"), "{case}");
+                assert!(!text.contains("[DONE]"), "{case}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_unstreamed_answer_that_breaks_looks_whole() {
+    for fault in [Fault::Cut, Fault::Stall] {
+        for pieces in [&[][..], &["{\"choices\":[{\"message\":{\"content\":\"Hi"]] {
+            let body = Dying {
+                pieces: pieces.iter().copied().collect(),
+                fault,
+            };
+            let (text, cut, outcome) = seen(body, false).await;
+            assert_eq!((text, cut), (pieces.concat(), true), "{fault:?}");
+            assert!(matches!(outcome.end, End::Failed(_)), "{fault:?}");
+        }
+    }
+    // What came is not nothing, also where no usage did.
+    let pieces = VecDeque::from(["{\"choices\":[{\"message\":{\"content\":\"Hello there\"}}],\"usa"]);
+    let (_, _, outcome) = seen(
+        Dying {
+            pieces,
+            fault: Fault::BrokenJson,
+        },
+        false,
+    )
+    .await;
+    assert!(!outcome.reported() && outcome.estimated_completion() == 3);
+}
+
+// === a throttled client's bodies ===
+
+/// A megabyte that counts how often it is asked for.
+struct Large(Arc<AtomicU32>, bool);
+
+impl Body for Large {
+    type Data = Bytes;
+    type Error = Rejection;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Rejection>>> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        let first = !std::mem::replace(&mut self.1, true);
+        Poll::Ready(first.then(|| Ok(Frame::data(Bytes::from(vec![b'x'; 1 << 20])))))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttled_client_fills_no_memory() {
+    let (budget, read) = (Budget::new(8 << 20, 4), Arc::new(AtomicU32::new(0)));
+    let held = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let keep = held.clone();
+    let service = ServiceBuilder::new()
+        .layer(RateLimitLayer::new(Buckets::new(), |_: &Extensions| {
+            Picks::from_iter([("throttled", 5)])
+        }))
+        .layer(BufferLayer::new(
+            Config::new(2 << 20, budget.clone()).with_owner(|_: &http::request::Parts| Some(7)),
+        ))
+        .service(service_fn(move |request: Request<Held>| {
+            // As slow as can be: it holds on to every body.
+            keep.lock().unwrap().push(request.into_body());
+            async { Ok::<_, Rejection>(Response::new(Full::<Bytes>::default())) }
+        }));
+    let mut reasons = Vec::new();
+    for _ in 0..1000 {
+        let request = Request::new(Large(read.clone(), false));
+        if let Err(rejection) = service.clone().oneshot(request).await {
+            reasons.push(rejection.reason());
+        }
+    }
+    assert_eq!(
+        held.lock().unwrap().len(),
+        2,
+        "a quarter of the budget is the owner's share"
+    );
+    assert_eq!((budget.used(), budget.used_by(7)), (2 << 20, 2 << 20));
+    let count = |reason| reasons.iter().filter(|one| **one == reason).count();
+    // Refused for want of room, a request counts as not made: so it is the budget that refuses on.
+    assert_eq!(
+        (count(Reason::Overloaded) + count(Reason::Rpm), reasons.len()),
+        (998, 998)
+    );
+    held.lock().unwrap().clear();
+    assert_eq!(budget.used(), 0);
+
+    // With the limit used up, bodies are not even asked for.
+    for _ in 0..5 {
+        drop(service.clone().oneshot(Request::new(Large(read.clone(), false))).await);
+        held.lock().unwrap().clear();
+    }
+    let before = read.load(Ordering::Relaxed);
+    for _ in 0..1000 {
+        let refused = service.clone().oneshot(Request::new(Large(read.clone(), false))).await;
+        assert_eq!(refused.err().unwrap().reason(), Reason::Rpm);
+    }
+    assert_eq!((read.load(Ordering::Relaxed), budget.used()), (before, 0));
+}
