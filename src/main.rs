@@ -13,7 +13,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let done = match tollgate::cli::run(Cli::parse()) {
         Ok(code) => return code,
-        Err(Command::Serve(args)) => return tollgate::serve::run(&args.config),
+        Err(Command::Serve(args)) => return tollgate::serve::run(&args.config, args.upgrade),
         Err(Command::Backend(args)) => block_on(tollgate::backend::run(args)).map(|()| ExitCode::SUCCESS),
         Err(Command::Load(args)) => block_on(tollgate::load::run(*args)),
         Err(_) => Ok(ExitCode::FAILURE),

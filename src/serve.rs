@@ -1,6 +1,7 @@
 //! The running gateway: its listeners, its reloads and its end.
 
 mod signals;
+mod upgrade;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -15,6 +16,9 @@ use http::{Request, Response};
 use tower::util::Oneshot;
 use tower::{Service, ServiceExt};
 
+use self::signals::Signals;
+pub use self::upgrade::Sockets;
+use self::upgrade::{RunDir, UpgradeError};
 use crate::admin;
 use crate::config::{Config, Loaded, Loader};
 use crate::proxy::{
@@ -23,15 +27,22 @@ use crate::proxy::{
 use crate::stack::{self, DataPlane, State};
 use crate::telemetry::{self, AccessLog, Telemetry};
 
+/// How long a request of the admin listener may take to finish, once all else is over.
+const ADMIN_DRAIN: Duration = Duration::from_secs(1);
+
 /// A gateway that runs.
 pub struct Gateway {
     host: Host,
+    /// The admin listener has a life of its own: it is the last to go, and its requests are nobody's load.
+    admin: Host,
     state: State,
     current: Current,
     certs: Option<Arc<CertStore>>,
     config: Arc<Config>,
     drain: Duration,
     addresses: Addresses,
+    /// The listening sockets once more, for a process that takes over.
+    sockets: Sockets,
 }
 
 /// Where a gateway listens, with the ports that the system chose where 0 was asked for.
@@ -55,6 +66,8 @@ pub enum StartError {
     Tls(TlsError),
     /// A backend's address or credential cannot be put into a header.
     Backend(http::Error),
+    /// A listening socket could not be kept for a process that takes over.
+    Duplicate(std::io::Error),
 }
 
 /// The stack in use. A reload swaps it; requests under way stay on the one they began on.
@@ -69,23 +82,35 @@ struct Status(State);
 impl Gateway {
     /// Binds every listener, then starts to answer. Must be called on a tokio runtime.
     pub fn start(config: Config, telemetry: Telemetry) -> Result<Self, StartError> {
+        Self::start_on(config, telemetry, Sockets::default())
+    }
+
+    /// The same, on sockets of another process where it has one for the address.
+    pub fn start_on(config: Config, telemetry: Telemetry, mut taken: Sockets) -> Result<Self, StartError> {
         let lifecycle = Lifecycle::new();
         let server = &config.server;
-        let http = Listeners::bind(&server.listen)?;
-        let h2c = Listeners::bind(&server.h2c_listen)?;
+        let mut sockets = Sockets::default();
+        let mut bind = |role: &str, addresses: &[SocketAddr]| {
+            let bound = Listeners::bind_or_take(addresses, |asked| taken.take(role, asked))?;
+            sockets.add(role, bound.duplicate().map_err(StartError::Duplicate)?);
+            Ok::<_, StartError>(bound)
+        };
+        let http = bind("http", &server.listen)?;
+        let h2c = bind("h2c", &server.h2c_listen)?;
         let admin = config
             .admin
             .as_ref()
-            .map(|admin| Listeners::bind(&[admin.listen]))
+            .map(|admin| bind("admin", &[admin.listen]))
             .transpose()?;
         let certs = server
             .tls
             .as_ref()
-            .map(|identity| CertStore::load(&identity.cert_path, &identity.key_path))
-            .transpose()?;
+            .map(|identity| CertStore::new(&identity.chain, &identity.key))
+            .transpose()?
+            .map(Arc::new);
 
         let state = State::new(&config, telemetry.clone(), lifecycle.clone());
-        state.adopt(&config)?;
+        state.adopt(state.prepare(&config)?);
         let current = Current(Arc::new(ArcSwap::from_pointee(stack::data_plane(&config, &state))));
         let settings = EdgeSettings {
             client_timeout: server.client_timeout,
@@ -99,6 +124,7 @@ impl Gateway {
         };
 
         let mut host = Host::new(lifecycle.clone());
+        let mut admin_host = Host::new(Lifecycle::new());
         let edge = || Edge::new(current.clone(), stack::faults(&config), settings, lifecycle.clone());
         let protocol = certs.clone().map_or(Protocol::Http1, Protocol::Tls);
         host.add(Site {
@@ -106,37 +132,48 @@ impl Gateway {
             edge: edge(),
             listeners: http,
             protocol,
-        });
+        })?;
         if !addresses.h2c.is_empty() {
             host.add(Site {
                 name: "h2c",
                 edge: edge(),
                 listeners: h2c,
                 protocol: Protocol::H2c,
-            });
+            })?;
         }
         if let Some(listeners) = admin {
             let router = admin::router(Arc::new(Status(state.clone())), telemetry);
             let service = router
                 .map_request(|request: Request<Body>| request.map(axum::body::Body::new))
                 .map_response(|response: Response<axum::body::Body>| response.map(Body::boxed));
-            let edge = Edge::new(service, stack::faults(&config), settings, lifecycle);
-            host.add(Site {
+            let settings = EdgeSettings {
+                linger: Duration::ZERO,
+                ..settings
+            };
+            let edge = Edge::new(
+                service,
+                stack::faults(&config),
+                settings,
+                admin_host.lifecycle().clone(),
+            );
+            admin_host.add(Site {
                 name: "admin",
                 edge,
                 listeners,
                 protocol: Protocol::Http1,
-            });
+            })?;
         }
         let drain = server.drain;
         Ok(Self {
             host,
+            admin: admin_host,
             state,
             current,
             certs,
             config: Arc::new(config),
             drain,
             addresses,
+            sockets,
         })
     }
 
@@ -150,16 +187,29 @@ impl Gateway {
         self.state.lifecycle()
     }
 
-    /// Goes on with another configuration. Requests in flight finish on the old one; no count is reset.
+    /// Goes on with another configuration. Requests in flight finish on the old one; no count is reset. On an error
+    /// all is as it was.
     pub fn reload(&mut self, config: Config) -> Result<(), StartError> {
-        if let Some(certs) = &self.certs {
-            certs.reload()?;
+        // All that can fail comes first, and only then is anything changed.
+        let certificate = match (&self.certs, &config.server.tls) {
+            (Some(certs), Some(identity)) => Some((certs, CertStore::certificate(&identity.chain, &identity.key)?)),
+            _ => None,
+        };
+        let prepared = self.state.prepare(&config)?;
+        if let Some((certs, certificate)) = certificate {
+            certs.replace(certificate);
         }
-        self.state.adopt(&config)?;
+        self.state.adopt(prepared);
         self.current.0.store(Arc::new(stack::data_plane(&config, &self.state)));
         self.drain = config.server.drain;
         self.config = Arc::new(config);
         Ok(())
+    }
+
+    /// Another process listens on the same sockets: no listener of this one, the admin's neither, may take a connection
+    /// from it.
+    fn is_relieved(&self) {
+        self.admin.lifecycle().go_down();
     }
 
     /// The configuration in use.
@@ -168,9 +218,15 @@ impl Gateway {
     }
 
     /// Stops listening, lets what is in flight finish within the drain time, and ends. True when all of it did.
+    ///
+    /// The admin listener says `draining` meanwhile, and ends last.
     pub async fn shut_down(self) -> bool {
+        // Else the addresses would seem to listen still.
+        drop(self.sockets);
         self.state.lifecycle().go_down();
         let in_time = self.host.finish(self.drain).await;
+        self.admin.lifecycle().go_down();
+        self.admin.finish(ADMIN_DRAIN).await;
         self.state.telemetry().flush();
         in_time
     }
@@ -241,6 +297,7 @@ impl fmt::Display for StartError {
         match self {
             Self::Bind(error) => error.fmt(f),
             Self::Tls(error) => error.fmt(f),
+            Self::Duplicate(error) => write!(f, "cannot duplicate a listening socket: {error}"),
             Self::Backend(error) => write!(f, "a backend's host or api_key cannot be sent in a header: {error}"),
         }
     }
@@ -250,8 +307,8 @@ impl std::error::Error for StartError {}
 
 // === the process ===
 
-/// `tollgate serve`: runs until it is told to end.
-pub fn run(path: &Path) -> ExitCode {
+/// `tollgate serve`: runs until it is told to end, or until another process with `upgrade` has taken over.
+pub fn run(path: &Path, upgrade: bool) -> ExitCode {
     let loaded = match Loader::from_process().load(path) {
         Ok(loaded) => loaded,
         Err(errors) => {
@@ -269,13 +326,13 @@ pub fn run(path: &Path) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
     };
-    let code = runtime.block_on(serve(path, loaded));
+    let code = runtime.block_on(serve(path, loaded, upgrade));
     // Whatever still runs is behind answers that are already out or already cut.
     runtime.shutdown_timeout(Duration::from_secs(1));
     code
 }
 
-async fn serve(path: &Path, loaded: Loaded) -> ExitCode {
+async fn serve(path: &Path, loaded: Loaded, upgrade: bool) -> ExitCode {
     let access = match loaded
         .config
         .server
@@ -291,23 +348,81 @@ async fn serve(path: &Path, loaded: Loaded) -> ExitCode {
         tracing::warn!("{warning}");
     }
     let files = loaded.files;
-    let mut gateway = match Gateway::start(loaded.config, telemetry) {
+    // Before anything listens: a signal that comes early must not kill.
+    let mut signals = match Signals::install() {
+        Ok(signals) => signals,
+        Err(error) => return fail(&error),
+    };
+    let run_dir = match RunDir::open(&loaded.config.server.run_dir) {
+        Ok(run_dir) => Some(run_dir),
+        Err(error) if upgrade => return fail(&error),
+        Err(error) => {
+            tracing::warn!(%error, "no pid file and no upgrade socket: this process cannot be upgraded in place");
+            None
+        }
+    };
+    let (taken, predecessor) = match run_dir.as_ref().filter(|_| upgrade).map(RunDir::ask).transpose() {
+        Ok(asked) => asked.unzip(),
+        Err(error) => return fail(&error),
+    };
+    let run_dir = run_dir.filter(|run_dir| {
+        let taken = !upgrade && run_dir.is_taken();
+        if taken {
+            tracing::warn!("another gateway has this run_dir: no pid file and no upgrade socket for this one");
+        }
+        !taken
+    });
+    let mut gateway = match Gateway::start_on(loaded.config, telemetry, taken.unwrap_or_default()) {
         Ok(gateway) => gateway,
         Err(error) => return fail(&error),
     };
+    let relief = match settle(run_dir.as_ref(), &mut gateway) {
+        Ok(relief) => relief,
+        Err(error) if upgrade => return fail(&error),
+        Err(error) => {
+            tracing::warn!(%error, "this process cannot be upgraded in place");
+            None
+        }
+    };
+    if let Some(predecessor) = predecessor
+        && let Err(error) = predecessor.relieve()
+    {
+        tracing::warn!(%error, "the process that ran before could not be told to finish; end it with SIGTERM");
+    }
     let addresses = gateway.addresses();
     tracing::info!(http = ?addresses.http, h2c = ?addresses.h2c, admin = ?addresses.admin, "listening");
-    match signals::until_told_to_end(path, files, &mut gateway).await {
-        Ok(why) => tracing::info!(why, in_flight = gateway.lifecycle().in_flight(), "draining"),
-        Err(error) => return fail(&error),
+    let why = signals.until_told_to_end(path, files, &mut gateway, relief).await;
+    let lifecycle = gateway.lifecycle().clone();
+    tracing::info!(why, in_flight = lifecycle.in_flight(), "draining");
+    let ending = gateway.shut_down();
+    tokio::pin!(ending);
+    let in_time = tokio::select! {
+        in_time = &mut ending => in_time,
+        why = signals.told_again() => {
+            tracing::warn!(why, "not waiting any longer");
+            lifecycle.stop();
+            ending.await
+        }
+    };
+    if let Some(run_dir) = run_dir {
+        run_dir.leave();
     }
-    if gateway.shut_down().await {
+    if in_time {
         tracing::info!("every request was finished");
         ExitCode::SUCCESS
     } else {
-        tracing::warn!("the drain time was over; requests still in flight were cut");
+        tracing::warn!("requests still in flight were cut");
         ExitCode::FAILURE
     }
+}
+
+/// Whoever upgrades this process from here on is told of by the receiver.
+fn settle(
+    run_dir: Option<&RunDir>,
+    gateway: &mut Gateway,
+) -> Result<Option<tokio::sync::oneshot::Receiver<()>>, UpgradeError> {
+    let sockets = std::mem::take(&mut gateway.sockets);
+    run_dir.map(|run_dir| run_dir.settle(sockets)).transpose()
 }
 
 fn fail(error: &dyn std::error::Error) -> ExitCode {

@@ -3,18 +3,20 @@
 mod attempt;
 mod catalogue;
 mod checks;
+mod draining;
 mod errors;
 mod render;
 mod route;
+mod served;
 mod settle;
 mod state;
 
 use std::convert::Infallible;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use http::request::Parts;
 use http::{Extensions, Request, Response};
+use ipnet::IpNet;
 use tollgate_layers::bearer_auth::BearerAuthLayer;
 use tollgate_layers::buffer::{self, BufferLayer, Held};
 use tollgate_layers::catch_panic::CatchPanicLayer;
@@ -32,12 +34,14 @@ use tollgate_layers::timeout::TimeoutLayer;
 use tower::util::BoxCloneSyncService;
 use tower::{ServiceBuilder, ServiceExt};
 
-use self::attempt::{Attempt, Call};
+use self::attempt::Attempt;
 use self::catalogue::CatalogueLayer;
+use self::draining::DrainingLayer;
 use self::render::Renderer;
 use self::route::Routes;
-pub use self::state::State;
-use crate::config::{Config, Limits, Model};
+use self::served::{Models, Served};
+pub use self::state::{Prepared, State};
+use crate::config::{Config, Limits};
 use crate::dialect::openai;
 use crate::proxy::{Body, ConnInfo, RenderFault};
 use crate::wiring::limits::{self, Counted};
@@ -58,9 +62,11 @@ pub fn data_plane(config: &Config, state: &State) -> DataPlane {
     let telemetry = state.telemetry().clone();
     let panics = telemetry.clone();
     let (lifecycle, most) = (state.lifecycle().clone(), server.max_requests);
-    let open_to = server.ips.clone();
+    let left_behind = Arc::clone(state.left_behind());
+    let open_to: Arc<[IpNet]> = server.ips.as_slice().into();
     let tag_header = config.metering.tag_header.clone();
-    let (known, denied) = (Arc::clone(&config), Arc::clone(&config));
+    let models = Models::new(&config, state);
+    let (known, denied) = (models.clone(), Arc::clone(&config));
     let max_body = usize::try_from(server.max_body).unwrap_or(usize::MAX);
 
     let stack = ServiceBuilder::new()
@@ -70,7 +76,9 @@ pub fn data_plane(config: &Config, state: &State) -> DataPlane {
         .layer(TraceLayer::new(telemetry.clone(), server.overhead_header))
         // The only maker of error bodies. Above it nothing can fail.
         .layer(RespondLayer::new(Renderer::new(&config)))
-        // Below it, so that a panic becomes a refusal like any other.
+        // Below it, so that whoever is still here at the end of a drain is told why.
+        .layer(DrainingLayer(lifecycle.clone()))
+        // And so that a panic becomes a refusal like any other.
         .layer(CatchPanicLayer::new().on_panic(move |message: &str| {
             panics.panicked();
             tracing::error!(message, "a panic was caught");
@@ -91,7 +99,7 @@ pub fn data_plane(config: &Config, state: &State) -> DataPlane {
         .layer(RequireLayer::new(|request: &mut Request<Body>| {
             checks::path_and_method(request)
         }))
-        .layer(BearerAuthLayer::new(static_keys(&config)))
+        .layer(BearerAuthLayer::new(static_keys(&config, state.numbers())))
         .layer(RequireLayer::new(move |request: &mut Request<Body>| {
             checks::caller(&tag_header, request)
         }))
@@ -128,14 +136,13 @@ pub fn data_plane(config: &Config, state: &State) -> DataPlane {
             tokens,
             |request: &Request<Held>| checks::estimate(request),
         ))
-        .layer(RequireLayer::new(|request: &mut Request<Held>| {
-            checks::reservation(request);
-            Ok(())
-        }))
+        .layer(RequireLayer::new(|request: &mut Request<Held>| checks::call(request)))
         // From here on once for each attempt.
-        .layer(FallbackLayer::new(Routes::new(Arc::clone(&config), state.clone())).with_budget(route::BUDGET))
+        .layer(FallbackLayer::new(Routes(models)).with_budget(route::BUDGET))
         // Outside of the meter, so that what is read on after the client has left is metered, too.
-        .layer(DrainLayer::new(route::on_disconnect))
+        .layer(DrainLayer::new(move |request: &Request<Held>| {
+            route::on_disconnect(&left_behind, request)
+        }))
         .layer(MeterLayer::new(settle::plan))
         // Inside of the meter: an answer that stalls is a failure that the meter must see.
         .layer(TimeoutLayer::new(route::timeouts))
@@ -152,25 +159,21 @@ fn of_caller(facts: &Extensions, which: fn(&Limits) -> Option<u64>) -> Picks<Cou
 }
 
 fn of_model(facts: &Extensions, which: fn(&Limits) -> Option<u64>) -> Picks<Counted> {
-    caller_and_model(facts).map_or_else(Picks::none, |(caller, model)| limits::of_model(caller, model, which))
+    let (Some(caller), Some(served)) = (facts.get::<Caller>(), facts.get::<Arc<Served>>()) else {
+        return Picks::none();
+    };
+    limits::of_model(caller, served.number, &served.config.limits, which)
 }
 
 fn tokens(facts: &Extensions) -> Picks<Counted> {
     let mut picks = of_caller(facts, limits::tpm);
-    picks.extend(of_model(facts, limits::tpm).iter().cloned());
+    picks.extend(of_model(facts, limits::tpm).iter().copied());
     picks
-}
-
-fn caller_and_model(facts: &Extensions) -> Option<(&Caller, &Model)> {
-    Some((facts.get::<Caller>()?, &facts.get::<Call>()?.model))
 }
 
 /// Whose memory a body takes.
 fn owner(head: &Parts) -> Option<u64> {
-    let caller = head.extensions.get::<Caller>()?;
-    let mut hasher = DefaultHasher::new();
-    caller.account().hash(&mut hasher);
-    Some(hasher.finish())
+    head.extensions.get::<Caller>().map(Caller::account_number)
 }
 
 /// The parameters that some model refuses, and those that name data kept at a backend.

@@ -1,6 +1,7 @@
 //! What an operator sees: metrics, access lines and the log, with each name written once, here.
 
 mod access;
+mod line;
 mod record;
 
 use std::sync::Arc;
@@ -160,10 +161,14 @@ impl Telemetry {
             .inc();
     }
 
-    /// Waits until every access line so far is written.
+    /// Waits until every access line so far is written, for a few seconds at most.
     pub fn flush(&self) {
-        if let Some(access) = &self.0.access {
-            access.flush();
+        /// A sink that takes longer has stopped.
+        const PATIENCE: Duration = Duration::from_secs(5);
+        if let Some(access) = &self.0.access
+            && !access.flush(PATIENCE)
+        {
+            tracing::warn!("access lines were lost: their sink does not take them");
         }
     }
 
@@ -185,7 +190,8 @@ impl Telemetry {
             .duration
             .get_or_create(&EndpointLabels { endpoint })
             .observe(facts.elapsed.as_secs_f64());
-        if let Some(first) = facts.first_byte {
+        // An error comes at once, and says nothing of how long an answer takes to begin.
+        if let (Some(first), 200..=299) = (facts.first_byte, facts.status) {
             inner
                 .first_byte
                 .get_or_create(&ModelLabels {
@@ -304,9 +310,4 @@ pub fn init_log() {
     if subscriber.try_init().is_err() {
         tracing::debug!("a log was already set up");
     }
-}
-
-/// Milliseconds with three digits behind the point, as access lines show durations.
-fn millis(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e3
 }

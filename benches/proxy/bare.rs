@@ -60,7 +60,8 @@ pub(crate) fn serve(listen: SocketAddr, backend: SocketAddr) -> io::Result<()> {
             edge: Edge::new(service, refuse, edge, lifecycle),
             listeners: Listeners::bind(&[listen]).map_err(io::Error::other)?,
             protocol: Protocol::Http1,
-        });
+        })
+        .map_err(io::Error::other)?;
         std::future::pending::<()>().await;
         Ok(())
     })

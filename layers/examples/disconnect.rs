@@ -30,10 +30,7 @@ async fn work(State(work): State<Work>) {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let drain = Drain {
-        deadline: Duration::from_mins(1),
-        slots: Arc::new(Semaphore::new(64)),
-    };
+    let drain = Drain::new(Duration::from_mins(1), Arc::new(Semaphore::new(64)));
     let app = Router::new()
         .route("/work", get(work))
         .layer(

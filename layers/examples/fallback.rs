@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::error_handling::HandleErrorLayer;
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use axum::routing::post;
 use axum::{Extension, Router};
 use http_body_util::BodyExt;
@@ -53,6 +54,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
             })
             .layer(BufferLayer::new(Config::new(1 << 20, Budget::new(1 << 26, 4))))
             .layer(FallbackLayer::new(Backends))
+            .map_response(|response: Response| {
+                response.map(|body| body.map_err(|error| Rejection::from_error(error, Reason::UpstreamFailed)))
+            })
             .map_request(|request: Request<Held>| request.map(Body::new)),
     );
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:0".to_owned());

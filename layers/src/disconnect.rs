@@ -6,10 +6,13 @@
 //! This layer does so for the requests that a [`Policy`] names, within bounds: a deadline for each, and slots for all.
 //! With no slot free the work is dropped after all.
 //!
+//! An answer that is no success is not worth reading on: its body is dropped.
+//!
 //! It never refuses. Put it outside of what must see the end, such as a meter. A request that nobody drops pays one box for the future
 //! and one for the body; a request under [`OnDisconnect::Cancel`] pays nothing.
 //!
-//! The rest is read on the Tokio runtime in which the drop happens, which must have its timer on.
+//! The rest is read on the Tokio runtime in which the drop happens, which must have its timer on. A server that ends
+//! in good order waits for it: see [`Drain::with_spawn`].
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
@@ -23,7 +26,7 @@
 //! use tollgate_layers::disconnect::{Drain, DrainLayer, OnDisconnect};
 //! use tower::{Layer, Service, service_fn};
 //!
-//! let drain = Drain { deadline: Duration::from_secs(120), slots: Arc::new(Semaphore::new(64)) };
+//! let drain = Drain::new(Duration::from_secs(120), Arc::new(Semaphore::new(64)));
 //! let layer = DrainLayer::new(move |_: &Request<()>| OnDisconnect::Drain(drain.clone()));
 //! let (finished, finish) = oneshot::channel();
 //! let finished = std::sync::Mutex::new(Some(finished));
@@ -41,6 +44,7 @@
 //! # }
 //! ```
 
+use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -72,13 +76,21 @@ pub enum OnDisconnect {
     Drain(Drain),
 }
 
+/// Runs the rest of some work. Implemented for closures.
+pub trait Spawn: Send + Sync {
+    /// Runs `rest` to its end, or drops it when the process cannot wait any longer.
+    fn spawn(&self, rest: Rest);
+}
+
+/// Work that nobody waits for.
+pub type Rest = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// The bounds of work that nobody waits for.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Drain {
-    /// How long it may go on, from when the client left.
-    pub deadline: Duration,
-    /// How many may go on at once: each takes a permit.
-    pub slots: Arc<Semaphore>,
+    deadline: Duration,
+    slots: Arc<Semaphore>,
+    spawn: Option<Arc<dyn Spawn>>,
 }
 
 /// Reads on when the client has gone. See the [module](self).
@@ -138,6 +150,41 @@ where
     }
 }
 
+// === impl Drain ===
+
+impl Drain {
+    /// Work may go on for `deadline` from when the client left, and takes one of the `slots` meanwhile.
+    pub fn new(deadline: Duration, slots: Arc<Semaphore>) -> Self {
+        Self {
+            deadline,
+            slots,
+            spawn: None,
+        }
+    }
+
+    /// Hands the work to `spawn`, for a server that waits for it when it ends; else it is a task that the end of the
+    /// runtime drops.
+    pub fn with_spawn(mut self, spawn: Arc<dyn Spawn>) -> Self {
+        self.spawn = Some(spawn);
+        self
+    }
+}
+
+impl<F: Fn(Rest) + Send + Sync> Spawn for F {
+    fn spawn(&self, rest: Rest) {
+        self(rest);
+    }
+}
+
+impl fmt::Debug for Drain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Drain")
+            .field("deadline", &self.deadline)
+            .field("slots", &self.slots)
+            .finish_non_exhaustive()
+    }
+}
+
 // === impl Kept ===
 
 impl<T> Kept<T> {
@@ -167,11 +214,16 @@ fn go_on(rest: impl Future<Output = ()> + Send + 'static, drain: Drain) {
     let Ok(slot) = drain.slots.try_acquire_owned() else {
         return;
     };
-    runtime.spawn(async move {
+    let deadline = drain.deadline;
+    let rest = async move {
         // At the deadline the rest is dropped, and with it the backend's connection.
-        drop(tokio::time::timeout(drain.deadline, rest).await);
+        drop(tokio::time::timeout(deadline, rest).await);
         drop(slot);
-    });
+    };
+    match drain.spawn {
+        None => drop(runtime.spawn(rest)),
+        Some(spawn) => spawn.spawn(Box::pin(rest)),
+    }
 }
 
 fn go_on_waiting<F, B, E>(work: Pin<Box<F>>, drain: Drain)
@@ -182,7 +234,9 @@ where
     let rest = async {
         // The error need not be `Send`, so it is gone before the next await.
         let answer = work.await.ok();
-        if let Some(response) = answer {
+        if let Some(response) = answer
+            && response.status().is_success()
+        {
             read(Box::pin(response.into_body())).await;
         }
     };
@@ -268,7 +322,9 @@ where
                 Some(kept.drain.clone()),
             ),
         };
-        let body = |inner| match drain {
+        // Whoever drops an answer that is no success tries elsewhere, or has been told all that there is to know.
+        let success = matches!(&response, Ok(response) if response.status().is_success());
+        let body = |inner| match drain.filter(|_| success) {
             None => Work::Dropped { inner },
             Some(drain) => Work::Drained {
                 kept: Kept {

@@ -2,8 +2,11 @@
 //!
 //! A [`Policy`] names the candidates for a request (routes of its model, then other models), makes the request ready
 //! for each, and judges what came of it. The layer drives: one attempt at a time, each with the body as the client sent
-//! it, the loser dropped before the next begins. Once the head of an answer is accepted there is no other attempt: what
-//! has begun to go out cannot be taken back.
+//! it, the loser dropped before the next begins. Once an answer has begun there is no other attempt: what has gone out
+//! cannot be taken back.
+//!
+//! An answer begins with its head, or where the policy [awaits](Policy::awaits_start) it, with its first bytes: a
+//! backend that says 200 and then fails, says nothing, or sends its error in band has not begun.
 //!
 //! It needs the body [held](crate::buffer) and stands inside of all that decides about the request as a whole, around
 //! what is done anew for each attempt: timeouts, metering, the call itself.
@@ -41,7 +44,7 @@
 //!
 //! let backend = service_fn(async |req: Request<Held>| {
 //!     let status = *req.extensions().get::<u16>().expect("set by prepare");
-//!     Ok::<_, Infallible>(Response::builder().status(status).body(()).expect("a status"))
+//!     Ok::<_, Infallible>(Response::builder().status(status).body(String::new()).expect("a status"))
 //! });
 //! let svc = FallbackLayer::new(Ports).layer(backend.clone());
 //! let ask = || Request::new(Held::from(Bytes::new()));
@@ -56,13 +59,16 @@
 //! # }
 //! ```
 
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -86,6 +92,18 @@ pub trait Policy {
     fn judge(&self, candidate: &Self::Candidate, seen: &Seen<'_>) -> Verdict {
         let _ = candidate;
         seen.verdict()
+    }
+
+    /// Whether an answer that was accepted by its head is held until its first bytes have come. By default not.
+    fn awaits_start(&self, candidate: &Self::Candidate, status: StatusCode, headers: &HeaderMap) -> bool {
+        let _ = (candidate, status, headers);
+        false
+    }
+
+    /// What the first bytes of such an answer say; `bytes` is all that has come so far, and never empty.
+    fn start(&self, candidate: &Self::Candidate, bytes: &[u8]) -> Start {
+        let _ = (candidate, bytes);
+        Start::Begun
     }
 
     /// Told about each attempt once it is over, also when it was dropped.
@@ -117,12 +135,23 @@ pub enum Verdict {
     Next,
 }
 
+/// What the first bytes of an answer say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// The answer has begun, and goes to the client.
+    Begun,
+    /// More of it must come before that can be told. At its end it counts as begun.
+    More,
+    /// They are the backend's word that it failed. It is judged as this refusal.
+    Failed(Reason),
+}
+
 /// One attempt, when it is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attempt {
     /// What came of it.
     pub end: AttemptEnd,
-    /// How long it took to the answer's head, or to the error.
+    /// How long it took until the answer began, or to the error.
     pub elapsed: Duration,
 }
 
@@ -168,6 +197,14 @@ pub struct ResponseFuture<R> {
     inner: Pin<Box<dyn Future<Output = Result<R, Rejection>> + Send>>,
 }
 
+/// The body of an answer, with what was read of it before it began put back.
+#[derive(Debug)]
+pub struct ResponseBody<B> {
+    inner: B,
+    first: Option<Frame<Bytes>>,
+    more: VecDeque<Frame<Bytes>>,
+}
+
 /// The attempts that were not accepted, as far as the client is told of them.
 #[derive(Debug, Default)]
 struct Failures {
@@ -190,7 +227,14 @@ struct Watch<'a, P: Policy> {
 
 // === impl Seen ===
 
-impl Seen<'_> {
+impl<'a> Seen<'a> {
+    fn of<B>(response: &'a Response<B>) -> Self {
+        Self::Head {
+            status: response.status(),
+            headers: response.headers(),
+        }
+    }
+
     /// What is right for most: on to the next for a backend that refuses our credential or our rate (401, 402, 403, 429), took
     /// too long (408) or failed (5xx), and for errors that another backend may not have. Any other answer is the client's,
     /// as is an error that the client made. So is `total_timeout`: the work was done once and would be paid for twice.
@@ -333,11 +377,12 @@ where
     S::Error: Into<Rejection>,
     S::Future: Send,
     P: Policy + Clone + Send + Sync + 'static,
-    B: Send + 'static,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Rejection>,
 {
-    type Response = Response<B>;
+    type Response = Response<ResponseBody<B>>;
     type Error = Rejection;
-    type Future = ResponseFuture<Response<B>>;
+    type Future = ResponseFuture<Response<ResponseBody<B>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
         self.inner.poll_ready(cx).map_err(Into::into)
@@ -367,18 +412,20 @@ async fn drive<S, P, B>(
     policy: P,
     budget: Budget,
     request: Request<Held>,
-) -> Result<Response<B>, Rejection>
+) -> Result<Response<ResponseBody<B>>, Rejection>
 where
     S: Service<Request<Held>, Response = Response<B>>,
     S::Error: Into<Rejection>,
     P: Policy,
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Rejection>,
 {
-    let begun = Instant::now();
     let mut candidates = policy
         .candidates(&request)?
         .into_iter()
         .take(budget.attempts)
         .peekable();
+    let mut begun = None;
     let mut request = Some(request);
     let mut ready = true;
     let mut failures = Failures::default();
@@ -390,25 +437,27 @@ where
             request.take()
         };
         let Some(mut attempt) = attempt else { break };
-        let (candidate, started, end) = (&candidate, Instant::now(), AttemptEnd::Cancelled);
+        let started = Instant::now();
+        let first = *begun.get_or_insert(started);
         let mut watch = Watch {
             policy: &policy,
-            candidate,
+            candidate: &candidate,
             started,
-            end,
+            end: AttemptEnd::Cancelled,
         };
-        let result = match policy.prepare(candidate, &mut attempt) {
+        let answer = match policy.prepare(&candidate, &mut attempt) {
             Ok(()) => call(&mut inner, std::mem::take(&mut ready), attempt).await,
             Err(rejection) => Err(rejection),
         };
-        let seen = match &result {
-            Ok(response) => Seen::Head {
-                status: response.status(),
-                headers: response.headers(),
-            },
+        let answer = match answer {
+            Ok(response) => begin(&policy, &candidate, response).await,
+            Err(rejection) => Err(rejection),
+        };
+        let seen = match &answer {
+            Ok(response) => Seen::of(response),
             Err(rejection) => Seen::Refused(rejection),
         };
-        let verdict = policy.judge(candidate, &seen);
+        let verdict = policy.judge(&candidate, &seen);
         watch.end = match (&seen, verdict) {
             (Seen::Head { status, .. }, Verdict::Accept) => AttemptEnd::Accepted(*status),
             (Seen::Head { status, .. }, Verdict::Next) => AttemptEnd::Rejected(*status),
@@ -416,10 +465,10 @@ where
         };
         drop(watch);
         if verdict == Verdict::Accept {
-            return result;
+            return answer;
         }
         failures.note(&seen);
-        if begun.elapsed() >= budget.time {
+        if candidates.peek().is_some() && first.elapsed() >= budget.time {
             break;
         }
     }
@@ -435,6 +484,110 @@ where
         poll_fn(|cx| inner.poll_ready(cx)).await.map_err(Into::into)?;
     }
     inner.call(request).await.map_err(Into::into)
+}
+
+/// Reads an answer up to where it has begun. What ends or fails before that is no answer.
+async fn begin<P, B>(
+    policy: &P,
+    candidate: &P::Candidate,
+    response: Response<B>,
+) -> Result<Response<ResponseBody<B>>, Rejection>
+where
+    P: Policy,
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Rejection>,
+{
+    let accepted = policy.judge(candidate, &Seen::of(&response)) == Verdict::Accept;
+    let awaits = accepted && policy.awaits_start(candidate, response.status(), response.headers());
+    let mut response = response.map(ResponseBody::new);
+    if !awaits {
+        return Ok(response);
+    }
+    let body = response.body_mut();
+    // All that has come, once that is more than one frame.
+    let mut joined = Vec::new();
+    loop {
+        let next = poll_fn(|cx| Pin::new(&mut body.inner).poll_frame(cx)).await;
+        let Some(frame) = next.transpose().map_err(Into::into)? else {
+            return if body.first.is_some() {
+                Ok(response)
+            } else {
+                Err(Reason::UpstreamFailed.into())
+            };
+        };
+        let start = match frame.data_ref() {
+            Some(data) if data.is_empty() => continue,
+            Some(data) if body.first.is_none() => policy.start(candidate, data),
+            Some(data) => {
+                if joined.is_empty() {
+                    joined.extend_from_slice(body.first.as_ref().and_then(Frame::data_ref).map_or(&[], |data| data));
+                }
+                joined.extend_from_slice(data);
+                policy.start(candidate, &joined)
+            }
+            None => Start::Begun,
+        };
+        body.put_back(frame);
+        match start {
+            Start::Begun => return Ok(response),
+            Start::More => {}
+            Start::Failed(reason) => return Err(reason.into()),
+        }
+    }
+}
+
+// === impl ResponseBody ===
+
+impl<B> ResponseBody<B> {
+    fn new(inner: B) -> Self {
+        Self {
+            inner,
+            first: None,
+            more: VecDeque::new(),
+        }
+    }
+
+    fn put_back(&mut self, frame: Frame<Bytes>) {
+        if self.first.is_none() && self.more.is_empty() {
+            self.first = Some(frame);
+        } else {
+            self.more.push_back(frame);
+        }
+    }
+}
+
+impl<B> Body for ResponseBody<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        if let Some(frame) = self.first.take() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        if let Some(frame) = self.more.pop_front() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        Pin::new(&mut self.inner).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && self.more.is_empty() && self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let held = self.first.iter().chain(&self.more).filter_map(Frame::data_ref);
+        let held = held.map(|data| data.len() as u64).sum::<u64>();
+        let inner = self.inner.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(inner.lower().saturating_add(held));
+        if let Some(upper) = inner.upper() {
+            hint.set_upper(upper.saturating_add(held));
+        }
+        hint
+    }
 }
 
 #[cfg(test)]

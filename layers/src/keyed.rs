@@ -3,10 +3,10 @@
 //! One request may touch several counters, all of which must agree before any is changed. So their shards are locked
 //! together, always in the same order.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, Hash};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use hashbrown::{DefaultHashBuilder, HashTable};
 use http::Extensions;
 use smallvec::SmallVec;
 
@@ -38,21 +38,32 @@ pub trait Policy {
 #[derive(Debug)]
 pub(crate) struct Shards<K, V> {
     shards: Box<[Mutex<Shard<K, V>>]>,
-    hasher: RandomState,
+    /// Seeded anew for each set of shards: whoever chooses keys cannot choose where they fall.
+    hasher: DefaultHashBuilder,
 }
 
 #[derive(Debug)]
-pub(crate) struct Shard<K, V> {
-    map: HashMap<K, V>,
+struct Shard<K, V> {
+    table: HashTable<(K, V)>,
     /// At this size idle entries are looked for.
     sweep_at: usize,
 }
 
-/// The shards of some picks, locked.
+/// The shards of some picks, locked. Each pick is hashed once, however often it is looked up.
 pub(crate) struct Held<'a, K, V> {
+    hasher: &'a DefaultHashBuilder,
     guards: SmallVec<[MutexGuard<'a, Shard<K, V>>; 4]>,
-    /// For each pick the place of its shard in `guards`.
-    places: SmallVec<[usize; 4]>,
+    /// The shards of `guards`, in order.
+    locked: SmallVec<[usize; 4]>,
+    /// Of each pick.
+    hashes: SmallVec<[u64; 4]>,
+}
+
+/// Where the value of one pick stands, or would stand.
+pub(crate) struct Place<'a, K, V> {
+    hasher: &'a DefaultHashBuilder,
+    shard: &'a mut Shard<K, V>,
+    hash: u64,
 }
 
 // === impl Picks ===
@@ -124,38 +135,36 @@ impl<K: Hash + Eq, V> Shards<K, V> {
     pub(crate) fn new() -> Self {
         let shard = || {
             Mutex::new(Shard {
-                map: HashMap::new(),
+                table: HashTable::new(),
                 sweep_at: 0,
             })
         };
         Self {
             shards: std::iter::repeat_with(shard).take(SHARDS).collect(),
-            hasher: RandomState::new(),
+            hasher: DefaultHashBuilder::default(),
         }
     }
 
     /// Locks the shards of all `picks` for as long as `f` runs.
     pub(crate) fn with<R>(&self, picks: &Picks<K>, f: impl FnOnce(&mut Held<'_, K, V>) -> R) -> R {
-        let wanted: SmallVec<[usize; 4]> = picks.iter().map(|(key, _)| self.place(key)).collect();
-        let mut order = wanted.clone();
-        order.sort_unstable();
-        order.dedup();
-        let guards = order.iter().map(|&shard| self.lock(shard)).collect();
-        let places = wanted
-            .iter()
-            .map(|shard| order.binary_search(shard).expect("each was sorted in"))
-            .collect();
-        f(&mut Held { guards, places })
+        let hashes: SmallVec<[u64; 4]> = picks.iter().map(|(key, _)| self.hasher.hash_one(key)).collect();
+        let mut locked: SmallVec<[usize; 4]> = hashes.iter().copied().map(shard_of).collect();
+        if locked.len() > 1 {
+            locked.sort_unstable();
+            locked.dedup();
+        }
+        let guards = locked.iter().map(|&shard| self.lock(shard)).collect();
+        f(&mut Held {
+            hasher: &self.hasher,
+            guards,
+            locked,
+            hashes,
+        })
     }
 
     /// How many keys are known.
     pub(crate) fn len(&self) -> usize {
-        (0..SHARDS).map(|shard| self.lock(shard).map.len()).sum()
-    }
-
-    fn place(&self, key: &K) -> usize {
-        // Not the low bits: the maps find their places by the same kind of hash.
-        (self.hasher.hash_one(key) >> 32) as usize % SHARDS
+        (0..SHARDS).map(|shard| self.lock(shard).table.len()).sum()
     }
 
     fn lock(&self, shard: usize) -> MutexGuard<'_, Shard<K, V>> {
@@ -164,46 +173,64 @@ impl<K: Hash + Eq, V> Shards<K, V> {
     }
 }
 
+/// Not by the low bits, nor by the highest: the tables find their places by those.
+fn shard_of(hash: u64) -> usize {
+    (hash >> 32) as usize % SHARDS
+}
+
 // === impl Held ===
 
 impl<K, V> Held<'_, K, V> {
-    /// The shard of the pick at `index`.
-    pub(crate) fn shard(&mut self, index: usize) -> &mut Shard<K, V> {
-        &mut self.guards[self.places[index]]
+    /// The place of the pick at `index`.
+    pub(crate) fn place(&mut self, index: usize) -> Place<'_, K, V> {
+        let hash = self.hashes[index];
+        let guard = self.locked.binary_search(&shard_of(hash)).expect("each was sorted in");
+        Place {
+            hasher: self.hasher,
+            shard: &mut self.guards[guard],
+            hash,
+        }
     }
 }
 
-// === impl Shard ===
+// === impl Place ===
 
-impl<K: Hash + Eq, V> Shard<K, V> {
-    pub(crate) fn get(&self, key: &K) -> Option<&V> {
-        self.map.get(key)
+impl<'a, K: Hash + Eq, V> Place<'a, K, V> {
+    pub(crate) fn get(self, key: &K) -> Option<&'a V> {
+        let found = self.shard.table.find(self.hash, |(known, _)| known == key);
+        found.map(|(_, value)| value)
     }
 
     pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
-        self.map.get_mut(key)
+        let found = self.shard.table.find_mut(self.hash, |(known, _)| known == key);
+        found.map(|(_, value)| value)
     }
 
-    pub(crate) fn remove(&mut self, key: &K) {
-        self.map.remove(key);
+    pub(crate) fn remove(self, key: &K) {
+        if let Ok(entry) = self.shard.table.find_entry(self.hash, |(known, _)| known == key) {
+            entry.remove();
+        }
     }
 
     /// Sets the value of `key`. When the shard has grown twofold, entries that `in_use` denies are forgotten first, so
     /// that the cost of looking at all is spread over what made it grow.
-    pub(crate) fn insert(&mut self, key: &K, value: V, in_use: impl Fn(&V) -> bool)
+    pub(crate) fn insert(mut self, key: &K, value: V, in_use: impl Fn(&V) -> bool)
     where
         K: Clone,
     {
         const SMALL: usize = 32;
-        if let Some(known) = self.map.get_mut(key) {
+        if let Some(known) = self.get_mut(key) {
             *known = value;
             return;
         }
-        if self.map.len() >= self.sweep_at.max(SMALL) {
-            self.map.retain(|_, v| in_use(v));
-            self.sweep_at = self.map.len() * 2;
+        let Self { hasher, shard, hash } = self;
+        if shard.table.len() >= shard.sweep_at.max(SMALL) {
+            shard.table.retain(|(_, v)| in_use(v));
+            shard.sweep_at = shard.table.len() * 2;
         }
-        self.map.insert(key.clone(), value);
+        shard
+            .table
+            .insert_unique(hash, (key.clone(), value), |(known, _)| hasher.hash_one(known));
     }
 }
 
@@ -222,13 +249,13 @@ mod tests {
         let shards = Shards::<u32, bool>::new();
         for key in 0..100_000 {
             let picks = Picks::from_iter([(key, 1)]);
-            shards.with(&picks, |held| held.shard(0).insert(&key, key % 1000 == 0, |used| *used));
+            shards.with(&picks, |held| held.place(0).insert(&key, key % 1000 == 0, |used| *used));
         }
         assert!(shards.len() < 64 * 40, "{}", shards.len());
         for key in (0..100_000).step_by(1000) {
             let picks = Picks::from_iter([(key, 1)]);
             assert_eq!(
-                shards.with(&picks, |held| held.shard(0).get(&key).copied()),
+                shards.with(&picks, |held| held.place(0).get(&key).copied()),
                 Some(true),
                 "{key}"
             );
@@ -242,8 +269,8 @@ mod tests {
             let picks = keys.into_iter().map(|key| (key, 1)).collect();
             shards.with(&picks, |held| {
                 for (i, (key, _)) in picks.iter().enumerate() {
-                    let sum = held.shard(i).get(key).map_or(1, |v| v + 1);
-                    held.shard(i).insert(key, sum, |_| true);
+                    let sum = held.place(i).get(key).map_or(1, |v| v + 1);
+                    held.place(i).insert(key, sum, |_| true);
                 }
             });
         };
@@ -254,7 +281,7 @@ mod tests {
         });
         for key in 1..=3 {
             let picks = Picks::from_iter([(key, 1)]);
-            assert_eq!(shards.with(&picks, |held| held.shard(0).get(&key).copied()), Some(6000));
+            assert_eq!(shards.with(&picks, |held| held.place(0).get(&key).copied()), Some(6000));
         }
     }
 }

@@ -298,6 +298,7 @@ struct Inner {
     param: Option<Cow<'static, str>>,
     retry_after: Option<Duration>,
     should_retry: Option<bool>,
+    told: bool,
     headers: HeaderMap,
 }
 
@@ -310,6 +311,7 @@ impl Rejection {
             param: None,
             retry_after: None,
             should_retry: None,
+            told: false,
             headers: HeaderMap::new(),
         }))
     }
@@ -370,6 +372,13 @@ impl Rejection {
         self
     }
 
+    /// Says that the client has read of the failure already, as when a stream carried its backend's own error event: it
+    /// is not told a second time.
+    pub fn with_told(mut self) -> Self {
+        self.0.told = true;
+        self
+    }
+
     /// Headers for the answer, such as the state of a limit or `allow`.
     pub fn headers_mut(&mut self) -> &mut HeaderMap {
         &mut self.0.headers
@@ -403,6 +412,11 @@ impl Rejection {
     /// When it may be worth trying again.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
+    }
+
+    /// Whether the client has read of the failure already.
+    pub fn is_told(&self) -> bool {
+        self.0.told
     }
 
     /// What SDKs are told about trying again by themselves.

@@ -83,10 +83,7 @@ fn stack() -> (Stack, Seen) {
     });
     let slots = Arc::new(Semaphore::new(1));
     let drain = DrainLayer::new(move |_: &Request<Held>| {
-        OnDisconnect::Drain(Drain {
-            deadline: Duration::from_secs(1),
-            slots: slots.clone(),
-        })
+        OnDisconnect::Drain(Drain::new(Duration::from_secs(1), slots.clone()))
     });
     let budget = Budget::new(1 << 20, 4);
     let inner = drain.layer(FallbackLayer::new(Routes).layer(meter.layer(backend)));

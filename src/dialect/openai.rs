@@ -3,6 +3,7 @@
 //! Source of the paths and fields: OpenAI's API reference; `rerank` as Jina, Cohere and vLLM serve it.
 
 use http::Method;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
 /// A stateless call of the API. What names data kept at a backend is not among them: a backend's key is shared by all
 /// tenants, and one could read what another stored.
@@ -89,6 +90,24 @@ pub fn lookup<'a>(method: &Method, path: &'a str) -> Lookup<'a> {
 }
 
 impl Endpoint {
+    /// Every call, in order.
+    pub const ALL: [Self; 14] = [
+        Self::ChatCompletions,
+        Self::Completions,
+        Self::Embeddings,
+        Self::Responses,
+        Self::ImagesGenerations,
+        Self::ImagesEdits,
+        Self::ImagesVariations,
+        Self::AudioSpeech,
+        Self::AudioTranscriptions,
+        Self::AudioTranslations,
+        Self::Moderations,
+        Self::Rerank,
+        Self::Models,
+        Self::Model,
+    ];
+
     /// A short, fixed name for metrics and access lines.
     pub const fn name(self) -> &'static str {
         match self {
@@ -161,6 +180,110 @@ impl Endpoint {
     }
 }
 
+/// What the first bytes of a backend's answer say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// The answer, or an error that is the client's own and goes to it as written.
+    Content,
+    /// Not enough to tell.
+    Undecided,
+    /// An error in place of the answer: too many requests.
+    RateLimited,
+    /// An error in place of the answer that another backend may not have.
+    Failed,
+}
+
+/// The longest error in an answer's first bytes that is read.
+const LONGEST_ERROR: usize = 8 << 10;
+
+/// Whether an answer is of a kind whose first bytes can be an error all the same.
+pub fn may_fail_in_band(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
+    [&b"text/event-stream"[..], b"application/json"].iter().any(|known| {
+        kind.get(..known.len())
+            .is_some_and(|kind| kind.eq_ignore_ascii_case(known))
+    })
+}
+
+/// Reads the first bytes of an answer, JSON or a stream of events. Some backends send an error under a 200: as an
+/// object with `error` first in it, or an event of that name.
+pub fn start(bytes: &[u8]) -> Start {
+    let mut named = false;
+    let mut rest = bytes.trim_ascii_start();
+    // The lines of an event before its data. A comment is content: it is sent to keep the client waiting.
+    let (object, whole) = loop {
+        let (line, after) = match memchr::memchr2(b'\n', b'\r', rest) {
+            Some(end) => (&rest[..end], Some(rest[end + 1..].trim_ascii_start())),
+            None => (rest, None),
+        };
+        if let Some(data) = line.strip_prefix(b"data:") {
+            break (data.trim_ascii_start(), after.is_some());
+        }
+        let field = [&b"event:"[..], b"id:", b"retry:"]
+            .into_iter()
+            .find(|field| line.starts_with(field));
+        match (field, after) {
+            (Some(b"event:"), Some(_)) => named = line[6..].trim_ascii() == b"error",
+            (Some(_), Some(_)) => {}
+            (_, None) if b"data:".starts_with(line) || field.is_some() => return Start::Undecided,
+            // No event at all: JSON as it is.
+            _ => break (rest, false),
+        }
+        rest = after.unwrap_or_default();
+    };
+    if !named && !may_be_error(object) {
+        return Start::Content;
+    }
+    match serde_json::from_slice::<InBand>(if whole { until_line_end(object) } else { object }) {
+        Ok(InBand { error }) if named || error.is_some() => classify(error.as_ref()),
+        Ok(_) => Start::Content,
+        Err(error) if error.is_eof() && !whole && bytes.len() < LONGEST_ERROR => Start::Undecided,
+        Err(_) if named => Start::Failed,
+        Err(_) => Start::Content,
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct InBand {
+    error: Option<serde_json::Value>,
+}
+
+/// Whether a JSON object's first key is `error`, or may still become it.
+fn may_be_error(object: &[u8]) -> bool {
+    let Some(inside) = object.strip_prefix(b"{") else {
+        return object.is_empty();
+    };
+    let inside = inside.trim_ascii_start();
+    let key = b"\"error\"";
+    inside.starts_with(key) || key.starts_with(inside)
+}
+
+fn until_line_end(text: &[u8]) -> &[u8] {
+    &text[..memchr::memchr2(b'\n', b'\r', text).unwrap_or(text.len())]
+}
+
+/// By the status that servers put into `code` or `status`; an error that does not say is the backend's.
+fn classify(error: Option<&serde_json::Value>) -> Start {
+    let status = error.and_then(|error| {
+        ["code", "status", "status_code"]
+            .iter()
+            .find_map(|key| status(error.get(*key)?))
+    });
+    match status {
+        Some(429) => Start::RateLimited,
+        Some(401 | 402 | 403 | 408) => Start::Failed,
+        Some(400..=499) => Start::Content,
+        _ => Start::Failed,
+    }
+}
+
+fn status(value: &serde_json::Value) -> Option<u64> {
+    value.as_u64().or_else(|| match value.as_str()? {
+        "rate_limit_exceeded" => Some(429),
+        text => text.parse().ok(),
+    })
+}
+
 /// Parameters that name data kept at a backend, which all tenants of the gateway share.
 pub const STORED_DATA: [&str; 2] = ["previous_response_id", "conversation"];
 
@@ -182,6 +305,57 @@ mod tests {
             rest: "org%2Fname",
         };
         assert_eq!(lookup(&Method::GET, "/v1/models/org%2Fname"), found);
+    }
+
+    #[test]
+    fn an_error_in_place_of_the_answer_is_seen() {
+        for (text, expected) in [
+            (r#"data: {"id":"x","choices":[]}"#, Start::Content),
+            ("data: {\"id", Start::Content),
+            (": ping\n\n", Start::Content),
+            (r#"{"id":"x"}"#, Start::Content),
+            ("[1]", Start::Content),
+            ("plain text", Start::Content),
+            ("data: [DONE]\n\n", Start::Content),
+            ("dat", Start::Undecided),
+            ("data:", Start::Undecided),
+            ("data: {\"err", Start::Undecided),
+            ("event: err", Start::Undecided),
+            ("event: error\n", Start::Undecided),
+            (r#"{ "error" : {"message":"#, Start::Undecided),
+            (r#"{"error":null,"id":"x"}"#, Start::Content),
+            (r#"{"error":{"message":"too long","code":400}}"#, Start::Content),
+            (r#"{"error":{"message":"slow down","code":429}}"#, Start::RateLimited),
+            (
+                r#"{"error":{"message":"no","code":"rate_limit_exceeded"}}"#,
+                Start::RateLimited,
+            ),
+            (r#"{"error":{"message":"our key","code":401}}"#, Start::Failed),
+            (r#"{"error":{"message":"no"}}"#, Start::Failed),
+            (r#"{"error":"no"}"#, Start::Failed),
+            (
+                "data: {\"error\":{\"message\":\"no\",\"code\":\"429\"}}\n\n",
+                Start::RateLimited,
+            ),
+            ("event: error\ndata: {\"message\":\"no\"}\n\n", Start::Failed),
+            ("event: error\r\ndata: not json\r\n\r\n", Start::Failed),
+            (
+                "event: message_start\ndata: {\"type\":\"message_start\"}\n\n",
+                Start::Content,
+            ),
+            ("data: {\"error\": broken\n\n", Start::Content),
+        ] {
+            assert_eq!(start(text.as_bytes()), expected, "{text}");
+        }
+        let endless = format!("{{\"error\":\"{}", "x".repeat(LONGEST_ERROR));
+        assert_eq!(start(endless.as_bytes()), Start::Content);
+    }
+
+    #[test]
+    fn calls_stand_in_order() {
+        for (index, endpoint) in Endpoint::ALL.into_iter().enumerate() {
+            assert_eq!(endpoint as usize, index);
+        }
     }
 
     #[test]

@@ -1,38 +1,28 @@
-//! Hosts a Tower service on Pingora's listeners.
+//! A Tower service behind Pingora's sessions: one request at a time.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
-use pingora_core::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora_core::apps::{HttpPersistentSettings, ReusedHttpStream};
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
-use pingora_core::server::ShutdownWatch;
 use pingora_error::ErrorType;
 use pingora_timeout::fast_timeout::fast_timeout;
 use tokio::io::AsyncReadExt as _;
+use tokio::sync::watch;
 use tower::Service;
 
 use super::body::Body;
-use super::server::{InFlight, Lifecycle, rises};
+use super::lifecycle::{InFlight, Lifecycle, rises};
 use super::session::Exchange;
-
-/// The length of HTTP/2's client preface (RFC 9113, section 3.4).
-pub(super) const PREFACE: usize = 24;
-
-/// How many bytes of uploads that nobody has read yet are taken from one connection of HTTP/2; a stream's share is
-/// HTTP/2's own 64 KiB.
-const CONNECTION_WINDOW: u32 = 1 << 20;
 
 /// How much of a head is read at first; Pingora's own figure.
 const HEAD_BYTES: usize = 4096;
 
-/// A Tower service as a Pingora application.
+/// A Tower service that answers the requests of clients.
 ///
 /// `S` answers everything; its error type proves that every failure became an answer. `R` renders the few answers
 /// that are given before there is a request to hand to `S`.
@@ -41,7 +31,6 @@ pub struct Edge<S, R> {
     pub(super) render: R,
     pub(super) settings: EdgeSettings,
     pub(super) lifecycle: Lifecycle,
-    options: HttpServerOptions,
 }
 
 /// How long the edge is patient with clients.
@@ -107,95 +96,19 @@ where
 {
     /// An edge in front of `service`. Its requests are counted in `lifecycle`.
     pub fn new(service: S, render: R, settings: EdgeSettings, lifecycle: Lifecycle) -> Self {
-        let mut options = HttpServerOptions::default();
-        options.h2_idle_timeout = Some(settings.keepalive);
         Self {
             service,
             render,
             settings,
             lifecycle,
-            options,
         }
     }
 
-    /// Speaks HTTP/2 in clear to clients that begin with its preface.
-    pub(super) fn with_h2c(mut self) -> Self {
-        self.options.h2c = true;
-        self
-    }
-
-    /// Reads a head whose first bytes are there, or on a connection that is new.
-    async fn read_head(&self, session: &mut ServerSession, shutdown: &ShutdownWatch) -> Head {
-        let Some(read) = patiently(
-            session.read_request(),
-            self.settings.client_timeout,
-            &self.settings,
-            shutdown,
-        )
-        .await
-        else {
-            return Head::Fault(Fault::HeadTimeout);
-        };
-        match read {
-            Ok(true) => Head::Arrived,
-            Ok(false) => Head::Closed,
-            Err(error) => match error.etype() {
-                ErrorType::ConnectionClosed | ErrorType::ReadError => Head::Closed,
-                ErrorType::ReadTimedout => Head::Fault(Fault::HeadTimeout),
-                _ => Head::Fault(Fault::BadHead),
-            },
-        }
-    }
-
-    /// Finishes the answer and waits for the next request to begin, if the connection can carry one.
-    ///
-    /// Pingora could wait for it in `read_request`, but there a rest between two requests and a head that stops in its
-    /// middle are one and the same: the one would be let last as long as the other.
-    async fn rest(
+    /// One request, and its answer. Gives the connection back when it can carry another.
+    pub(super) async fn process(
         &self,
-        session: ServerSession,
-        in_flight: InFlight,
-        shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
-        let mut settings = HttpPersistentSettings::for_session(&session);
-        let (mut stream, begun) = session.finish().await.ok()??.into_parts();
-        drop(in_flight);
-        let begun = if let Some(begun) = begun {
-            begun
-        } else {
-            let mut begun = BytesMut::with_capacity(HEAD_BYTES);
-            let read = stream.read_buf(&mut begun);
-            let read = patiently(read, self.settings.keepalive, &self.settings, shutdown).await?;
-            read.is_ok_and(|length| length > 0).then_some(begun)?
-        };
-        settings.set_pipelined_prefix(begun);
-        Some(ReusedHttpStream::new(stream, Some(settings)))
-    }
-
-    /// Answers without the service, and closes.
-    async fn refuse(&self, mut session: ServerSession, fault: Fault) {
-        session.set_keepalive(None);
-        let (mut head, body) = self.render.render(fault).into_parts();
-        head.headers.insert(http::header::CONTENT_LENGTH, body.len().into());
-        if session.write_response_header(Box::new(head.into())).await.is_ok() {
-            // The client may be gone, and then nobody is left to tell.
-            let _ = session.write_response_body(body, true).await;
-            let _ = session.finish().await;
-        }
-    }
-}
-
-#[async_trait]
-impl<S, R> HttpServerApp for Edge<S, R>
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
-    S::Future: Send,
-    R: RenderFault,
-{
-    async fn process_new_http(
-        self: &Arc<Self>,
         mut session: ServerSession,
-        shutdown: &ShutdownWatch,
+        shutdown: &watch::Receiver<bool>,
     ) -> Option<ReusedHttpStream> {
         session.set_read_timeout(Some(self.settings.client_timeout));
         session.set_write_timeout(Some(self.settings.client_timeout));
@@ -225,68 +138,83 @@ where
         self.rest(session, in_flight, shutdown).await
     }
 
-    fn h2_options(&self) -> Option<H2Options> {
-        let mut options = default_h2_options();
-        // One upload that nobody reads fills its stream's window, and must not stop the connection's other streams.
-        options.initial_connection_window_size(CONNECTION_WINDOW);
-        Some(options)
+    /// Reads a head whose first bytes are there, or on a connection that is new.
+    async fn read_head(&self, session: &mut ServerSession, shutdown: &watch::Receiver<bool>) -> Head {
+        let Some(read) = patiently(
+            session.read_request(),
+            self.settings.client_timeout,
+            &self.settings,
+            shutdown,
+        )
+        .await
+        else {
+            return Head::Fault(Fault::HeadTimeout);
+        };
+        match read {
+            Ok(true) => Head::Arrived,
+            Ok(false) => Head::Closed,
+            Err(error) => match error.etype() {
+                ErrorType::ConnectionClosed | ErrorType::ReadError => Head::Closed,
+                ErrorType::ReadTimedout => Head::Fault(Fault::HeadTimeout),
+                _ => Head::Fault(Fault::BadHead),
+            },
+        }
     }
 
-    fn server_options(&self) -> Option<&HttpServerOptions> {
-        Some(&self.options)
+    /// Finishes the answer and waits for the next request to begin, if the connection can carry one.
+    ///
+    /// Pingora could wait for it in `read_request`, but there a rest between two requests and a head that stops in its
+    /// middle are one and the same: the one would be let last as long as the other.
+    async fn rest(
+        &self,
+        session: ServerSession,
+        in_flight: InFlight,
+        shutdown: &watch::Receiver<bool>,
+    ) -> Option<ReusedHttpStream> {
+        let mut settings = HttpPersistentSettings::for_session(&session);
+        let (mut stream, begun) = session.finish().await.ok()??.into_parts();
+        drop(in_flight);
+        let begun = match begun {
+            Some(begun) => begun,
+            None => first_bytes(&mut stream, self.settings.keepalive, &self.settings, shutdown).await?,
+        };
+        settings.set_pipelined_prefix(begun);
+        Some(ReusedHttpStream::new(stream, Some(settings)))
     }
-}
 
-/// An edge behind a timed look at the first bytes, where its connections are counted.
-///
-/// Pingora waits without a limit for the 24 bytes of HTTP/2's preface, before any of our code runs; a client that
-/// sends fewer and waits would wait for ever. And a client that has connected and sent nothing is not to be answered
-/// that it was slow.
-pub(super) struct Door<E> {
-    edge: Arc<E>,
-    settings: EdgeSettings,
-    lifecycle: Lifecycle,
-    first: usize,
-}
-
-impl<S, R> Door<Edge<S, R>> {
-    /// Asks the edge once `first` bytes are there: at most [`PREFACE`], and none where they cannot be looked at, as in
-    /// a TLS session.
-    pub(super) fn new(edge: Edge<S, R>, first: usize) -> Self {
-        Self {
-            settings: edge.settings,
-            lifecycle: edge.lifecycle.clone(),
-            edge: Arc::new(edge),
-            first,
+    /// Answers without the service, and closes.
+    async fn refuse(&self, mut session: ServerSession, fault: Fault) {
+        session.set_keepalive(None);
+        let (mut head, body) = self.render.render(fault).into_parts();
+        head.headers.insert(http::header::CONTENT_LENGTH, body.len().into());
+        if session.write_response_header(Box::new(head.into())).await.is_ok() {
+            // The client may be gone, and then nobody is left to tell.
+            let _ = session.write_response_body(body, true).await;
+            let _ = session.finish().await;
         }
     }
 }
 
-#[async_trait]
-impl<E> ServerApp for Door<E>
-where
-    E: ServerApp + Send + Sync + 'static,
-{
-    async fn process_new(self: &Arc<Self>, mut stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let _open = self.lifecycle.connect();
-        if self.first > 0 {
-            let mut first = [0; PREFACE];
-            let peek = stream.try_peek(&mut first[..self.first]);
-            let peeked = patiently(peek, self.settings.client_timeout, &self.settings, shutdown).await?;
-            peeked.ok()?;
-        }
-        self.edge.process_new(stream, shutdown).await
-    }
+/// The first bytes of a request; none when the connection ends, or rests for too long.
+pub(super) async fn first_bytes(
+    stream: &mut Stream,
+    patience: Duration,
+    settings: &EdgeSettings,
+    shutdown: &watch::Receiver<bool>,
+) -> Option<BytesMut> {
+    let mut begun = BytesMut::with_capacity(HEAD_BYTES);
+    let read = patiently(stream.read_buf(&mut begun), patience, settings, shutdown).await?;
+    read.is_ok_and(|length| length > 0).then_some(begun)
 }
 
 /// Waits so long for `future`, or from the moment that the process goes down for as long as a connection lingers.
 ///
 /// The wait goes on into a shutdown because a request may be on the wire already: to close now would fail it.
-async fn patiently<F: Future>(
+pub(super) async fn patiently<F: Future>(
     future: F,
     patience: Duration,
     settings: &EdgeSettings,
-    shutdown: &ShutdownWatch,
+    shutdown: &watch::Receiver<bool>,
 ) -> Option<F::Output> {
     let mut shutdown = shutdown.clone();
     let waiting = fast_timeout(patience, future);

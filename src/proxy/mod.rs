@@ -6,15 +6,20 @@
 //! it has to make itself, and it could host any other service.
 
 mod body;
+mod door;
 mod edge;
 mod handoff;
 pub mod headers;
+mod lifecycle;
 mod resolve;
 mod server;
 mod session;
+mod tls;
 mod upstream;
 
 pub use body::{Body, BodyError, BoxError};
 pub use edge::{ConnInfo, Edge, EdgeSettings, Fault, RenderFault};
-pub use server::{BindError, CertStore, Host, Hosted, Lifecycle, Listeners, Protocol, Site, TlsError};
-pub use upstream::{Endpoint, EndpointSettings, HttpVersion, Reused, TlsFiles, Upstream, UpstreamError};
+pub use lifecycle::Lifecycle;
+pub use server::{BindError, Host, Hosted, Listeners, Protocol, Site};
+pub use tls::{CertStore, Certificate, TlsError};
+pub use upstream::{Endpoint, EndpointSettings, HttpVersion, Reused, Sent, TlsFiles, Upstream, UpstreamError};

@@ -7,12 +7,16 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use pingora_core::upstreams::peer::HttpPeer;
+use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
 use super::upstream::UpstreamError;
 
 /// How long an answer of the resolver is used before it is asked again, behind the requests' backs.
 const TTL: Duration = Duration::from_secs(30);
+
+/// How long an old answer is used on when a new one cannot be had.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// Turns an address into the peer that Pingora's pool is keyed by.
 type MakePeer = Box<dyn Fn(SocketAddr) -> HttpPeer + Send + Sync>;
@@ -25,6 +29,8 @@ pub(super) struct Resolver {
     known: ArcSwapOption<Known>,
     next: AtomicUsize,
     refreshing: AtomicBool,
+    /// Held by whoever makes the first look-up; what it failed with, and when, is for those who waited meanwhile.
+    first: Mutex<Option<(Instant, UpstreamError)>>,
 }
 
 struct Known {
@@ -77,6 +83,7 @@ impl Resolver {
             known: ArcSwapOption::new(known),
             next: AtomicUsize::new(0),
             refreshing: AtomicBool::new(false),
+            first: Mutex::new(None),
         }
     }
 
@@ -91,8 +98,25 @@ impl Resolver {
                 return Ok(self.pick(known));
             }
         }
-        let known = self.look_up(limit).await?;
+        let known = self.look_up_first(limit).await?;
         Ok(self.pick(&known))
+    }
+
+    /// One look-up, however many requests wait for it.
+    async fn look_up_first(&self, limit: Duration) -> Result<Arc<Known>, UpstreamError> {
+        let asked = Instant::now();
+        let mut failed = self.first.lock().await;
+        if let Some(known) = self.known.load_full() {
+            return Ok(known);
+        }
+        if let Some((at, error)) = &*failed
+            && *at > asked
+        {
+            return Err(error.clone());
+        }
+        let result = self.look_up(limit).await;
+        *failed = result.as_ref().err().map(|error| (Instant::now(), error.clone()));
+        result
     }
 
     fn pick(&self, known: &Known) -> Candidate {
@@ -115,9 +139,20 @@ impl Resolver {
         tokio::spawn(async move {
             if let Err(error) = this.look_up(limit).await {
                 tracing::warn!(host = this.host, %error, "resolving a backend's name failed; the old addresses serve on");
+                this.keep();
             }
             this.refreshing.store(false, Ordering::Release);
         });
+    }
+
+    /// Else every request would ask again.
+    fn keep(&self) {
+        if let Some(known) = self.known.load_full() {
+            self.known.store(Some(Arc::new(Known {
+                peers: known.peers.clone(),
+                until: Some(Instant::now() + RETRY),
+            })));
+        }
     }
 
     async fn look_up(&self, limit: Duration) -> Result<Arc<Known>, UpstreamError> {
@@ -140,6 +175,8 @@ impl Resolver {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Poll;
+
     use super::*;
 
     fn resolver(addresses: &[&str]) -> (Resolver, Known) {
@@ -168,5 +205,40 @@ mod tests {
         // Passed over, and not forgotten: a new look at the name clears it, and so does an attempt that succeeds.
         known.peers[0].set_failed(false);
         assert_eq!(turns(), ["127.0.0.1:80", "127.0.0.1:80"]);
+    }
+
+    /// A name that is never found (RFC 6761, section 6.4).
+    fn nowhere() -> Arc<Resolver> {
+        let make: MakePeer = Box::new(|address| HttpPeer::new(address, false, String::new()));
+        Arc::new(Resolver::new("nowhere.invalid", 80, make))
+    }
+
+    #[tokio::test]
+    async fn those_who_waited_for_the_first_look_up_share_what_came_of_it() {
+        let resolver = nowhere();
+        let leader = resolver.first.lock().await;
+        let waiting = resolver.look_up_first(Duration::from_secs(1));
+        tokio::pin!(waiting);
+        assert!(std::future::poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx).is_pending())).await);
+        let mut leader = leader;
+        *leader = Some((Instant::now(), UpstreamError::resolve(&"as the leader saw it")));
+        drop(leader);
+        let error = waiting.await.err().expect("the leader's failure");
+        assert!(error.to_string().ends_with("as the leader saw it"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_old_answer_is_kept_for_a_while_when_a_new_one_cannot_be_had() {
+        let resolver = nowhere();
+        let peer = Candidate::new((resolver.make)("127.0.0.1:80".parse().expect("an address")));
+        resolver.known.store(Some(Arc::new(Known {
+            peers: vec![peer],
+            until: Some(Instant::now()),
+        })));
+        resolver.keep();
+        let until = resolver.known.load_full().and_then(|known| known.until);
+        assert!(until.is_some_and(|until| until > Instant::now()));
+        resolver.peer(Duration::from_secs(1)).await.expect("the old answer");
+        assert!(!resolver.refreshing.load(Ordering::Acquire), "asked again at once");
     }
 }

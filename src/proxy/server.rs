@@ -8,52 +8,40 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::IntoRawFd;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use http::{Request, Response};
 use parking_lot::Mutex;
-use pingora_core::listeners::tls::TlsSettings;
 use pingora_core::server::Fds;
 use pingora_core::services::Service as _;
 use pingora_core::services::listening::Service as Listening;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
-use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tower::Service;
 
 use super::body::Body;
-use super::edge::{Door, Edge, PREFACE, RenderFault};
+use super::door::Door;
+use super::edge::{Edge, RenderFault};
+use super::lifecycle::{Lifecycle, rises};
+use super::tls::{CertStore, TlsError};
 
-/// What is in flight, and how far the process is on its way down. Clones are the same life.
-#[derive(Clone, Debug)]
-pub struct Lifecycle(Arc<Life>);
+/// How long a connection that was accepted last may take to be counted.
+const SETTLE: Duration = Duration::from_millis(20);
 
-#[derive(Debug)]
-struct Life {
-    in_flight: AtomicUsize,
-    connections: AtomicUsize,
-    /// Told whenever one of the two comes to nought.
-    idle: Notify,
-    down: watch::Sender<bool>,
-    stop: watch::Sender<bool>,
-}
-
-/// A request in flight, while it lives.
-pub(super) struct InFlight(Lifecycle);
-
-/// A connection, while it lives.
-pub(super) struct Connected(Lifecycle);
+/// How long what was cut may take to end.
+const ENDING: Duration = Duration::from_secs(5);
 
 /// Sockets that are bound and wait for their service.
 #[derive(Debug)]
-pub struct Listeners(Vec<(TcpListener, SocketAddr)>);
+pub struct Listeners(Vec<Bound>);
+
+#[derive(Debug)]
+struct Bound {
+    listener: TcpListener,
+    /// What was asked for; its port may be 0.
+    asked: SocketAddr,
+    address: SocketAddr,
+}
 
 /// What is spoken on a listener.
 #[derive(Clone, Debug)]
@@ -101,144 +89,45 @@ pub struct BindError {
     source: io::Error,
 }
 
-/// A certificate that is served until a newer one is loaded from its files.
-pub struct CertStore {
-    cert: PathBuf,
-    key: PathBuf,
-    current: ArcSwap<CertifiedKey>,
-}
-
-/// A certificate or key that cannot be used.
-#[derive(Debug)]
-pub struct TlsError {
-    path: PathBuf,
-    detail: String,
-}
-
-// === impl Lifecycle ===
-
-impl Default for Lifecycle {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Lifecycle {
-    /// A life at its beginning.
-    pub fn new() -> Self {
-        Self(Arc::new(Life {
-            in_flight: AtomicUsize::new(0),
-            connections: AtomicUsize::new(0),
-            idle: Notify::new(),
-            down: watch::Sender::new(false),
-            stop: watch::Sender::new(false),
-        }))
-    }
-
-    /// How many requests have begun and not ended.
-    pub fn in_flight(&self) -> usize {
-        self.0.in_flight.load(Ordering::Acquire)
-    }
-
-    /// Whether the process is on its way down.
-    pub fn is_going_down(&self) -> bool {
-        *self.0.down.borrow()
-    }
-
-    /// Stops listening; idle connections linger, requests in flight go on.
-    pub fn go_down(&self) {
-        self.0.down.send_replace(true);
-    }
-
-    /// Cuts what is still in flight.
-    pub fn stop(&self) {
-        self.0.stop.send_replace(true);
-    }
-
-    /// Waits until nothing is in flight.
-    pub async fn drained(&self) {
-        self.comes_to_nought(&self.0.in_flight).await;
-    }
-
-    /// Waits until no connection is open.
-    async fn disconnected(&self) {
-        self.comes_to_nought(&self.0.connections).await;
-    }
-
-    async fn comes_to_nought(&self, count: &AtomicUsize) {
-        loop {
-            let idle = self.0.idle.notified();
-            tokio::pin!(idle);
-            idle.as_mut().enable();
-            if count.load(Ordering::Acquire) == 0 {
-                return;
-            }
-            idle.await;
-        }
-    }
-
-    pub(super) fn enter(&self) -> InFlight {
-        self.0.in_flight.fetch_add(1, Ordering::AcqRel);
-        InFlight(self.clone())
-    }
-
-    pub(super) fn connect(&self) -> Connected {
-        self.0.connections.fetch_add(1, Ordering::AcqRel);
-        Connected(self.clone())
-    }
-
-    pub(super) fn stopped(&self) -> watch::Receiver<bool> {
-        self.0.stop.subscribe()
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        let life = &self.0.0;
-        if life.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
-            life.idle.notify_waiters();
-        }
-    }
-}
-
-impl Drop for Connected {
-    fn drop(&mut self) {
-        let life = &self.0.0;
-        if life.connections.fetch_sub(1, Ordering::AcqRel) == 1 {
-            life.idle.notify_waiters();
-        }
-    }
-}
-
-/// Ready once the flag is up; for ever pending when nobody is left to raise it.
-pub(super) async fn rises(flag: &mut watch::Receiver<bool>) {
-    if flag.wait_for(|up| *up).await.is_err() {
-        std::future::pending::<()>().await;
-    }
-}
-
 // === impl Listeners ===
 
 impl Listeners {
     /// Binds every address, so that a port already taken is an error before anything has started.
     pub fn bind(addresses: &[SocketAddr]) -> Result<Self, BindError> {
-        addresses
-            .iter()
-            .map(|&address| {
-                let bound = TcpListener::bind(address).and_then(|listener| {
-                    listener.set_nonblocking(true)?;
-                    let address = listener.local_addr()?;
-                    Ok((listener, address))
-                });
-                bound.map_err(|source| BindError { address, source })
-            })
-            .collect::<Result<_, _>>()
-            .map(Self)
+        Self::bind_or_take(addresses, |_| None)
+    }
+
+    /// The same, but for addresses that `bound` has a listening socket for.
+    pub fn bind_or_take(
+        addresses: &[SocketAddr],
+        mut bound: impl FnMut(SocketAddr) -> Option<TcpListener>,
+    ) -> Result<Self, BindError> {
+        let listeners = addresses.iter().map(|&asked| {
+            let taken = bound(asked);
+            let listen = || {
+                let listener = taken.map_or_else(|| TcpListener::bind(asked), Ok)?;
+                listener.set_nonblocking(true)?;
+                let address = listener.local_addr()?;
+                Ok(Bound {
+                    listener,
+                    asked,
+                    address,
+                })
+            };
+            listen().map_err(|source| BindError { address: asked, source })
+        });
+        listeners.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The same sockets again, by what was asked for.
+    pub fn duplicate(&self) -> io::Result<Vec<(SocketAddr, TcpListener)>> {
+        let duplicate = |bound: &Bound| Ok((bound.asked, bound.listener.try_clone()?));
+        self.0.iter().map(duplicate).collect()
     }
 
     /// The addresses, with the ports that the system chose where 0 was asked for.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.0.iter().map(|(_, address)| *address).collect()
+        self.0.iter().map(|bound| bound.address).collect()
     }
 }
 
@@ -254,8 +143,13 @@ impl Host {
         }
     }
 
+    /// The life that its sites share.
+    pub fn lifecycle(&self) -> &Lifecycle {
+        &self.lifecycle
+    }
+
     /// Starts a site on the runtime that this is called on.
-    pub fn add<S, R>(&mut self, site: Site<S, R>) -> Hosted
+    pub fn add<S, R>(&mut self, site: Site<S, R>) -> Result<Hosted, TlsError>
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = std::convert::Infallible>
             + Clone
@@ -273,44 +167,28 @@ impl Host {
         } = site;
         let addresses = listeners.addresses();
         self.linger = self.linger.max(edge.settings.linger);
-        let (door, tls) = match protocol {
-            Protocol::Http1 => (Door::new(edge, 1), None),
-            Protocol::H2c => (Door::new(edge.with_h2c(), PREFACE), None),
-            Protocol::Tls(certs) => (Door::new(edge, 0), Some(certs)),
-        };
-        self.start(Listening::new(name.to_owned(), door), listeners, tls.as_ref());
-        Hosted { addresses }
-    }
-
-    fn start<A>(&mut self, mut service: Listening<A>, listeners: Listeners, tls: Option<&Arc<CertStore>>)
-    where
-        A: pingora_core::apps::ServerApp + Send + Sync + 'static,
-    {
+        let door = Door::new(edge, protocol)?;
+        let mut service = Listening::new(name.to_owned(), door);
         let mut fds = Fds::new();
-        for (listener, address) in listeners.0 {
+        for Bound { listener, address, .. } in listeners.0 {
             let address = address.to_string();
-            match tls {
-                None => service.add_tcp(&address),
-                Some(certs) => match certs.settings() {
-                    Ok(settings) => service.add_tls_with_settings(&address, None, settings),
-                    Err(error) => tracing::error!(%error, "a TLS listener could not be set up"),
-                },
-            }
+            service.add_tcp(&address);
             // Pingora owns the socket from here on.
             fds.add(address, listener.into_raw_fd());
         }
-        let shutdown = self.lifecycle.0.down.subscribe();
+        let shutdown = self.lifecycle.going_down();
         self.running.push(tokio::spawn(async move {
             service
                 .start_service(Some(Arc::new(Mutex::new(fds))), shutdown, 1)
                 .await;
         }));
+        Ok(Hosted { addresses })
     }
 
     /// Waits for a shutdown to be over: every listener closed, no connection at rest that may yet bring a request, and
     /// nothing in flight, or `drain` passed.
     ///
-    /// Returns whether all requests ended by themselves.
+    /// Returns whether all requests ended by themselves. [`Lifecycle::stop`] ends the wait at once.
     pub async fn finish(self, drain: Duration) -> bool {
         for running in self.running {
             // A listener that panicked has closed, too.
@@ -318,78 +196,26 @@ impl Host {
         }
         let lifecycle = self.lifecycle;
         let quiet = async {
+            // Pingora hands a connection to a task of its own, which counts it when it first runs.
+            tokio::time::sleep(SETTLE).await;
             // A client of HTTP/2 may keep its connection for ever, and then only its requests are waited for.
             let _ = tokio::time::timeout(self.linger, lifecycle.disconnected()).await;
             lifecycle.drained().await;
         };
-        let in_time = tokio::time::timeout(drain, quiet).await.is_ok() || lifecycle.in_flight() == 0;
-        if !in_time {
-            lifecycle.stop();
-            // What is cut ends at once; this waits for its guards to have run.
-            let _ = tokio::time::timeout(Duration::from_secs(5), lifecycle.drained()).await;
+        let mut stop = lifecycle.stopped();
+        tokio::select! {
+            biased;
+            _ = tokio::time::timeout(drain, quiet) => {}
+            // Whoever waited for it does so no longer.
+            () = rises(&mut stop) => {}
         }
-        in_time
+        if !lifecycle.is_drained() {
+            lifecycle.stop();
+            // This waits for the last words, and for the guards of what is cut.
+            let _ = tokio::time::timeout(ENDING, lifecycle.drained()).await;
+        }
+        !lifecycle.has_cut()
     }
-}
-
-// === impl CertStore ===
-
-impl CertStore {
-    /// Reads a PEM chain and its key, and checks that they belong together.
-    pub fn load(cert: &Path, key: &Path) -> Result<Arc<Self>, TlsError> {
-        let current = ArcSwap::from_pointee(certified_key(cert, key)?);
-        Ok(Arc::new(Self {
-            cert: cert.to_owned(),
-            key: key.to_owned(),
-            current,
-        }))
-    }
-
-    /// Reads the files again. On an error the certificate in use stays.
-    pub fn reload(&self) -> Result<(), TlsError> {
-        self.current.store(Arc::new(certified_key(&self.cert, &self.key)?));
-        Ok(())
-    }
-
-    fn settings(self: &Arc<Self>) -> pingora_error::Result<TlsSettings> {
-        let mut settings = TlsSettings::intermediate(&self.cert.to_string_lossy(), &self.key.to_string_lossy())?;
-        settings.set_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
-        settings.enable_h2();
-        Ok(settings)
-    }
-}
-
-impl ResolvesServerCert for CertStore {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current.load_full())
-    }
-}
-
-impl fmt::Debug for CertStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CertStore")
-            .field("cert", &self.cert)
-            .finish_non_exhaustive()
-    }
-}
-
-fn certified_key(cert: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
-    let fail = |path: &Path, detail: String| TlsError {
-        path: path.to_owned(),
-        detail,
-    };
-    let read = |path: &Path| std::fs::read(path).map_err(|error| fail(path, error.to_string()));
-    let chain = CertificateDer::pem_slice_iter(&read(cert)?)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| fail(cert, error.to_string()))?;
-    if chain.is_empty() {
-        return Err(fail(cert, "no certificate in it".to_owned()));
-    }
-    // The parser's own error may quote the file, and this one is a secret.
-    let secret =
-        PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|_| fail(key, "no private key in it".to_owned()))?;
-    CertifiedKey::from_der(chain, secret, &rustls::crypto::ring::default_provider())
-        .map_err(|error| fail(key, error.to_string()))
 }
 
 // === impl errors ===
@@ -405,11 +231,3 @@ impl std::error::Error for BindError {
         Some(&self.source)
     }
 }
-
-impl fmt::Display for TlsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path.display(), self.detail)
-    }
-}
-
-impl std::error::Error for TlsError {}

@@ -12,12 +12,13 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_error::ErrorType;
 use pingora_http::RequestHeader;
 use pingora_timeout::fast_timeout::fast_timeout;
+use tokio::sync::watch;
 use tower::Service;
 
 use super::body::{Body, BodyError};
 use super::edge::{ConnInfo, Edge};
 use super::handoff::{Producer, handoff};
-use super::server::{Lifecycle, rises};
+use super::lifecycle::{Lifecycle, rises};
 
 /// How much of an upload that nobody reads is taken off the wire, so that the client sees its answer and not a reset.
 const DISCARD_BYTES: usize = 16 << 20;
@@ -32,6 +33,9 @@ const FLUSH_TIME: Duration = Duration::from_millis(20);
 
 /// The least that an upload must average once it was waited for longer than one client timeout, in bytes a second.
 const LEAST_RATE: f64 = 1024.0;
+
+/// At the very end, how long a service may take for a last word, and a client to take it.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// What the loop of an exchange stops for.
 enum Stop {
@@ -107,8 +111,7 @@ impl Exchange {
         self.session.set_keepalive(self.keepalive);
         let request = self.take_request();
         let version = request.version();
-        let mut stop = self.lifecycle.stopped();
-        let mut stop = pin!(rises(&mut stop));
+        let mut stop = pin!(ending(self.lifecycle.stopped()));
 
         let Ok(()) = std::future::poll_fn(|cx| service.poll_ready(cx)).await;
         let answer = {
@@ -123,7 +126,9 @@ impl Exchange {
                 return None;
             }
         };
-        self.write(head, body, version, stop).await.ok()?;
+        if self.write(head, body, version, stop).await.is_err() {
+            return None;
+        }
         if !self.session.is_body_done() && !self.session.is_http2() {
             self.discard_upload().await;
         }
@@ -198,6 +203,7 @@ impl Exchange {
         }
     }
 
+    /// Writes the answer; `stop` cuts the wait for a client that does not take it.
     async fn write(
         &mut self,
         mut head: http::response::Parts,
@@ -208,12 +214,14 @@ impl Exchange {
         let bodiless = self.is_bodiless(head.status);
         self.frame(&mut head, &body, version);
         self.decide_keepalive(&head, version);
-        if self.session.write_response_header(Box::new(head.into())).await.is_err() {
-            return Err(());
-        }
+        let writing = self.session.write_response_header(Box::new(head.into()));
+        written(writing, stop.as_mut()).await?;
         let mut ended = bodiless || body.is_end_stream();
         if ended {
-            return self.session.finish_body().await.map_err(drop);
+            let patience = self.upload.patience;
+            // Pingora's own limit on writes leaves this flush out.
+            let flushing = fast_timeout(patience, self.session.finish_body());
+            return written(async { flushing.await.map_err(drop)?.map_err(drop) }, stop).await;
         }
         while !ended {
             let frame = {
@@ -223,14 +231,12 @@ impl Exchange {
             match frame {
                 Ok(Some(Ok(frame))) => {
                     ended = body.is_end_stream();
-                    self.write_frame(frame, ended).await?;
+                    self.write_frame(frame, ended, stop.as_mut()).await?;
                 }
                 Ok(None) => {
                     ended = true;
-                    self.session
-                        .write_response_body(Bytes::new(), true)
-                        .await
-                        .map_err(drop)?;
+                    let writing = self.session.write_response_body(Bytes::new(), true);
+                    written(writing, stop.as_mut()).await?;
                 }
                 Ok(Some(Err(_))) | Err(_) => {
                     // A broken answer must not look finished: no last chunk, no clean end of the stream.
@@ -247,12 +253,17 @@ impl Exchange {
         Ok(())
     }
 
-    async fn write_frame(&mut self, frame: Frame<Bytes>, ended: bool) -> Result<(), ()> {
+    async fn write_frame(
+        &mut self,
+        frame: Frame<Bytes>,
+        ended: bool,
+        stop: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<(), ()> {
         match frame.into_data() {
-            Ok(data) => self.session.write_response_body(data, ended).await.map_err(drop),
+            Ok(data) => written(self.session.write_response_body(data, ended), stop).await,
             Err(frame) => match frame.into_trailers() {
                 // HTTP/1 has no use for them here; Pingora drops them there.
-                Ok(trailers) => self.session.write_response_trailers(trailers).await.map_err(drop),
+                Ok(trailers) => written(self.session.write_response_trailers(trailers), stop).await,
                 Err(_) => Ok(()),
             },
         }
@@ -261,7 +272,7 @@ impl Exchange {
     fn decide_keepalive(&mut self, head: &http::response::Parts, version: Version) {
         self.ends_by_close =
             version == Version::HTTP_10 && !head.headers.contains_key(CONTENT_LENGTH) && !self.is_bodiless(head.status);
-        if self.ends_by_close || self.upload.state == UploadState::Broken {
+        if self.ends_by_close || self.upload.state == UploadState::Broken || self.lifecycle.is_going_down() {
             self.session.set_keepalive(None);
         } else if self.session.is_body_done() {
             // Pingora took back the keep-alive when it wrote an interim 100 in the middle of the upload.
@@ -331,6 +342,25 @@ impl Exchange {
         if !self.session.is_body_done() {
             self.session.set_keepalive(None);
         }
+    }
+}
+
+/// Ready when an exchange must be cut. A moment before, when its service is told to stop, this wakes the task: the
+/// service is polled again, and may have a last word.
+async fn ending(mut stop: watch::Receiver<bool>) {
+    rises(&mut stop).await;
+    tokio::time::sleep(LAST_WORD).await;
+}
+
+/// A write, unless `stop` comes first. One that was begun and not finished leaves nothing to go on with.
+async fn written<T, E>(
+    writing: impl Future<Output = Result<T, E>>,
+    stop: Pin<&mut impl Future<Output = ()>>,
+) -> Result<(), ()> {
+    tokio::select! {
+        biased;
+        written = writing => written.map(drop).map_err(drop),
+        () = stop => Err(()),
     }
 }
 

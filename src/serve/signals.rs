@@ -2,47 +2,86 @@
 
 use std::path::{Path, PathBuf};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use tokio::sync::oneshot;
 
 use super::Gateway;
 use crate::config::{Loader, Watcher, diff_fixed};
 
-/// Answers reloads until a signal asks the process to end; says which.
-///
-/// A reload is asked for by SIGHUP, or by a change to one of `files`: the configuration and what it points at.
-pub(super) async fn until_told_to_end(
-    path: &Path,
-    files: Vec<PathBuf>,
-    gateway: &mut Gateway,
-) -> std::io::Result<&'static str> {
-    // From here on SIGHUP no longer kills.
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut watcher = match Watcher::new(files) {
-        Ok(watcher) => Some(watcher),
-        Err(error) => {
-            tracing::warn!(%error, "changes to the configuration's files are not noticed; send SIGHUP");
-            None
-        }
-    };
-    loop {
-        let changed = async {
-            match &mut watcher {
-                Some(watcher) => watcher.changed().await,
-                None => std::future::pending().await,
+/// The signals that the process answers. From the moment that they are installed none of them kills.
+pub(super) struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Must be called on a tokio runtime.
+    pub(super) fn install() -> std::io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Answers reloads until a signal asks the process to end, or `relief` has come; says which.
+    ///
+    /// A reload is asked for by SIGHUP, or by a change to one of `files`: the configuration and what it points at.
+    pub(super) async fn until_told_to_end(
+        &mut self,
+        path: &Path,
+        files: Vec<PathBuf>,
+        gateway: &mut Gateway,
+        mut relief: Option<oneshot::Receiver<()>>,
+    ) -> &'static str {
+        let mut watcher = match Watcher::new(files) {
+            Ok(watcher) => Some(watcher),
+            Err(error) => {
+                tracing::warn!(%error, "changes to the configuration's files are not noticed; send SIGHUP");
+                None
             }
         };
-        tokio::select! {
-            _ = terminate.recv() => return Ok("SIGTERM"),
-            _ = interrupt.recv() => return Ok("SIGINT"),
-            _ = hangup.recv() => {}
-            () = changed => {}
+        loop {
+            let changed = async {
+                match &mut watcher {
+                    Some(watcher) => watcher.changed().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let relieved = async {
+                if let Some(asked) = &mut relief {
+                    if asked.await.is_ok() {
+                        return;
+                    }
+                    relief = None;
+                }
+                std::future::pending().await
+            };
+            tokio::select! {
+                () = relieved => {
+                    gateway.is_relieved();
+                    return "another process took over";
+                }
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hangup.recv() => {}
+                () = changed => {}
+            }
+            if let (Some(files), Some(watcher)) = (reload(path, gateway), &mut watcher)
+                && let Err(error) = watcher.watch(files)
+            {
+                tracing::warn!(%error, "changes to the configuration's files are not noticed; send SIGHUP");
+            }
         }
-        if let (Some(files), Some(watcher)) = (reload(path, gateway), &mut watcher)
-            && let Err(error) = watcher.watch(files)
-        {
-            tracing::warn!(%error, "changes to the configuration's files are not noticed; send SIGHUP");
+    }
+
+    /// A second word that the process is to end: who sends it does not want to wait.
+    pub(super) async fn told_again(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
         }
     }
 }

@@ -1,17 +1,17 @@
 //! One attempt on one backend: the client's request made ready for it, and its answer made ready for the client.
 
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, HeaderMap};
 use http::{Request, Response, StatusCode, Uri};
-use http_body::{Frame, SizeHint};
-use http_body_util::{BodyExt, Limited};
+use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use pin_project_lite::pin_project;
-use tokio::sync::OwnedSemaphorePermit;
 use tollgate_layers::buffer::Held;
 use tollgate_layers::model::{ModelRequest, OutputField};
 use tollgate_layers::rate_limit::TokenReservation;
@@ -19,21 +19,25 @@ use tollgate_layers::splice::{Edit, splice};
 use tollgate_layers::{Reason, Rejection};
 use tower::Service;
 
-use super::state::Backend;
-use crate::config::{self, StreamUsage};
+use super::served::{Served, Way};
+use super::state::{Backend, Place};
+use crate::config::StreamUsage;
 use crate::dialect::openai::Endpoint;
-use crate::proxy::{Body, Reused, Upstream, UpstreamError, headers};
+use crate::proxy::{Body, Reused, Sent, Upstream, UpstreamError, headers};
 use crate::telemetry::{Record, Telemetry};
 
 /// How much of a backend's 400 is read to see whether it complains of `stream_options`.
 const LONGEST_COMPLAINT: usize = 64 << 10;
 
-/// What is known of a call once it may go out: an extension of the request.
+/// What is known of a call once it may go out: an extension of the request. Clones share it.
 #[derive(Clone, Debug)]
-pub(super) struct Call {
+pub(super) struct Call(Arc<CallFacts>);
+
+#[derive(Debug)]
+pub(super) struct CallFacts {
     pub(super) endpoint: Endpoint,
     /// The model that the client asked for.
-    pub(super) model: Arc<config::Model>,
+    pub(super) model: Arc<Served>,
     pub(super) record: Record,
     /// What was taken of the limits on tokens, to be corrected by what was used.
     pub(super) tokens: Option<TokenReservation>,
@@ -42,12 +46,13 @@ pub(super) struct Call {
 /// One way to answer a call: an extension of the attempt's request.
 #[derive(Clone, Debug)]
 pub(super) struct Candidate {
-    pub(super) backend: Arc<Backend>,
-    /// What the backend calls the model.
-    pub(super) upstream_model: Arc<str>,
     /// The model that answers: the one asked for, or a fallback of it.
-    pub(super) model: Arc<config::Model>,
+    pub(super) served: Arc<Served>,
+    /// Which of its ways.
+    pub(super) way: usize,
     pub(super) call: Call,
+    /// Whether the backend has seen anything of it.
+    pub(super) sent: Sent,
 }
 
 /// The service.
@@ -66,10 +71,44 @@ impl Attempt {
     }
 }
 
+impl Call {
+    pub(super) fn new(
+        endpoint: Endpoint,
+        model: Arc<Served>,
+        record: Record,
+        tokens: Option<TokenReservation>,
+    ) -> Self {
+        Self(Arc::new(CallFacts {
+            endpoint,
+            model,
+            record,
+            tokens,
+        }))
+    }
+}
+
+impl Deref for Call {
+    type Target = CallFacts;
+
+    fn deref(&self) -> &CallFacts {
+        &self.0
+    }
+}
+
+impl Candidate {
+    pub(super) fn way(&self) -> &Way {
+        &self.served.ways[self.way]
+    }
+
+    pub(super) fn backend(&self) -> &Arc<Backend> {
+        &self.way().backend
+    }
+}
+
 impl Service<Request<Held>> for Attempt {
-    type Response = Response<Body>;
+    type Response = Response<Attempted>;
     type Error = Rejection;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Rejection>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Attempted>, Rejection>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
         Poll::Ready(Ok(()))
@@ -81,51 +120,56 @@ impl Service<Request<Held>> for Attempt {
             let (parts, held) = request.into_parts();
             let facts = |what| move || internal(what);
             let candidate = parts.extensions.get::<Candidate>().ok_or_else(facts("candidate"))?;
-            let call = &candidate.call;
             let asked = parts.extensions.get::<ModelRequest>().ok_or_else(facts("model"))?;
-            let permit = candidate.backend.place()?;
+            let place = candidate.backend().place()?;
 
-            let ready = Prepared::new(call, candidate, asked, &parts.headers, held)?;
-            let asks_usage = ready.asks_usage;
-            let mut response = this.send(candidate, ready.request()).await?;
-            if asks_usage && response.status() == StatusCode::BAD_REQUEST {
-                response = match complains_of_usage(response).await? {
-                    Complaint::Other(response) => response,
-                    Complaint::Usage => {
-                        candidate.backend.refuses_usage.store(true, Ordering::Relaxed);
-                        this.send(candidate, ready.without_usage(candidate, asked).request())
-                            .await?
-                    }
-                };
-            }
-            finish(response, candidate, call, permit)
+            let ready = Prepared::new(candidate, asked, &parts.headers, held)?;
+            let response = if ready.asks_usage {
+                this.send_asking(candidate, asked, ready).await?
+            } else {
+                this.send(candidate, ready.into_request()).await?
+            };
+            finish(response, candidate, place)
         })
     }
 }
 
 impl Attempt {
     async fn send(&mut self, candidate: &Candidate, request: Request<Held>) -> Result<Response<Body>, Rejection> {
+        let backend = &candidate.backend().config.name;
         let response = self.upstream.call(request).await.map_err(|error: UpstreamError| {
-            tracing::warn!(backend = &*candidate.backend.config.name, %error, "an attempt failed");
+            tracing::warn!(backend = &**backend, %error, "an attempt failed");
             Rejection::from(error)
         })?;
         let reused = response.extensions().get::<Reused>().is_some_and(|reused| reused.0);
-        self.telemetry.connected(&candidate.backend.config.name, reused);
+        self.telemetry.connected(backend, reused);
         Ok(response)
     }
-}
 
-impl Backend {
-    /// A place among the requests that the backend takes at once.
-    fn place(&self) -> Result<Option<OwnedSemaphorePermit>, Rejection> {
-        self.places
-            .as_ref()
-            .map(|places| {
-                Arc::clone(places)
-                    .try_acquire_owned()
-                    .map_err(|_| Reason::Overloaded.into())
-            })
-            .transpose()
+    /// Sends a request that asks for usage; to a backend that refuses the question, once more without it.
+    async fn send_asking(
+        &mut self,
+        candidate: &Candidate,
+        asked: &ModelRequest,
+        ready: Prepared,
+    ) -> Result<Response<Body>, Rejection> {
+        let response = self.send(candidate, ready.request()).await?;
+        if response.status() != StatusCode::BAD_REQUEST {
+            return Ok(response);
+        }
+        let complaint = Box::pin(complaint(response)).await?;
+        if !complaint.names_usage {
+            return Ok(complaint.response);
+        }
+        drop(complaint);
+        let response = self
+            .send(candidate, ready.without_usage(candidate, asked).into_request())
+            .await?;
+        // Only now is it known that the question was what was wrong: a client can bring the words into any complaint.
+        if response.status().is_success() {
+            candidate.backend().refuses_usage.store(true, Ordering::Relaxed);
+        }
+        Ok(response)
     }
 }
 
@@ -133,41 +177,36 @@ impl Backend {
 struct Prepared {
     uri: Uri,
     headers: HeaderMap,
-    extension: Arc<crate::proxy::Endpoint>,
+    target: Arc<crate::proxy::Endpoint>,
     original: Held,
     body: Held,
     asks_usage: bool,
     endpoint: Endpoint,
+    sent: Sent,
 }
 
 impl Prepared {
-    fn new(
-        call: &Call,
-        candidate: &Candidate,
-        asked: &ModelRequest,
-        client: &HeaderMap,
-        held: Held,
-    ) -> Result<Self, Rejection> {
-        let backend = &candidate.backend;
+    fn new(candidate: &Candidate, asked: &ModelRequest, client: &HeaderMap, held: Held) -> Result<Self, Rejection> {
+        let backend = candidate.backend();
+        let endpoint = candidate.call.endpoint;
         let mut sent = headers::to_backend(client, &backend.config.pass_headers);
         if let Some(credential) = backend.credential() {
             sent.insert(AUTHORIZATION, credential.clone());
         }
-        let path = format!("{}{}", backend.config.base_url.path, call.endpoint.path());
-        let uri = Uri::try_from(path).map_err(|_| internal("path"))?;
         let asks_usage = asked.stream
             && !asked.asked_usage
-            && call.endpoint.takes_include_usage()
+            && endpoint.takes_include_usage()
             && backend.config.stream_usage == StreamUsage::Ask
             && !backend.refuses_usage.load(Ordering::Relaxed);
         let mut prepared = Self {
-            uri,
+            uri: backend.uri(endpoint).cloned().ok_or_else(|| internal("path"))?,
             headers: sent,
-            extension: Arc::clone(&backend.endpoint),
+            target: Arc::clone(&backend.endpoint),
             body: held.clone(),
             original: held,
             asks_usage,
-            endpoint: call.endpoint,
+            endpoint,
+            sent: candidate.sent.clone(),
         };
         prepared.edit(candidate, asked);
         Ok(prepared)
@@ -183,13 +222,13 @@ impl Prepared {
     /// The client's bytes with what must differ spliced in: the backend's name of the model, the cap, usage.
     fn edit(&mut self, candidate: &Candidate, asked: &ModelRequest) {
         let mut edits: Vec<Edit> = Vec::new();
-        if *candidate.upstream_model != *asked.model {
-            edits.extend(asked.with_model(&candidate.upstream_model));
+        if *candidate.way().upstream_model != *asked.model {
+            edits.extend(asked.with_model(&candidate.way().upstream_model));
         }
         if self.asks_usage {
             edits.extend(asked.with_include_usage());
         }
-        if let (Some(cap), Some(field)) = (candidate.model.max_output, output_field(self.endpoint))
+        if let (Some(cap), Some(field)) = (candidate.served.config.max_output, output_field(self.endpoint))
             && asked.max_output.is_none_or(|wanted| wanted > cap.get())
         {
             edits.extend(asked.with_max_output(field, cap.get()));
@@ -200,12 +239,34 @@ impl Prepared {
         }
     }
 
+    /// A copy of the request, for one that may have to be sent again.
     fn request(&self) -> Request<Held> {
-        let mut request = Request::new(self.body.clone());
+        Self::assemble(
+            self.uri.clone(),
+            self.headers.clone(),
+            Arc::clone(&self.target),
+            self.sent.clone(),
+            self.body.clone(),
+        )
+    }
+
+    fn into_request(self) -> Request<Held> {
+        Self::assemble(self.uri, self.headers, self.target, self.sent, self.body)
+    }
+
+    fn assemble(
+        uri: Uri,
+        headers: HeaderMap,
+        target: Arc<crate::proxy::Endpoint>,
+        sent: Sent,
+        body: Held,
+    ) -> Request<Held> {
+        let mut request = Request::new(body);
         *request.method_mut() = http::Method::POST;
-        *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = self.headers.clone();
-        request.extensions_mut().insert(Arc::clone(&self.extension));
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        request.extensions_mut().insert(target);
+        request.extensions_mut().insert(sent);
         request
     }
 }
@@ -220,34 +281,68 @@ fn output_field(endpoint: Endpoint) -> Option<OutputField> {
     }
 }
 
-enum Complaint {
-    Usage,
-    Other(Response<Body>),
+/// A backend's 400, looked into and put together again.
+struct Complaint {
+    response: Response<Body>,
+    /// Whether it names the field that we, not the client, have put into the request.
+    names_usage: bool,
 }
 
-/// Whether a 400 names the field that we, not the client, have put into the request.
-async fn complains_of_usage(response: Response<Body>) -> Result<Complaint, Rejection> {
-    let (parts, body) = response.into_parts();
-    let bytes = Limited::new(body, LONGEST_COMPLAINT).collect().await.map_err(|error| {
-        tracing::warn!(%error, "a backend's error could not be read");
-        Rejection::new(Reason::UpstreamFailed)
-    })?;
-    let bytes = bytes.to_bytes();
-    let text = String::from_utf8_lossy(&bytes);
-    if text.contains("stream_options") || text.contains("include_usage") {
-        return Ok(Complaint::Usage);
+async fn complaint(response: Response<Body>) -> Result<Complaint, Rejection> {
+    let (parts, mut body) = response.into_parts();
+    let mut read = BytesMut::new();
+    while read.len() < LONGEST_COMPLAINT {
+        let Some(frame) = body.frame().await else { break };
+        if let Some(data) = frame?.data_ref() {
+            read.extend_from_slice(data);
+        }
     }
-    Ok(Complaint::Other(Response::from_parts(parts, Body::from(bytes))))
+    let read = read.freeze();
+    let named = |field| memchr::memmem::find(&read, field).is_some();
+    let names_usage = named(b"stream_options") || named(b"include_usage");
+    let body = if body.is_end_stream() {
+        Body::from(read)
+    } else {
+        Body::boxed(Rejoined {
+            first: Some(read),
+            rest: body,
+        })
+    };
+    Ok(Complaint {
+        response: Response::from_parts(parts, body),
+        names_usage,
+    })
+}
+
+pin_project! {
+    /// The rest of a body, behind what was read of it.
+    struct Rejoined {
+        first: Option<Bytes>,
+        #[pin]
+        rest: Body,
+    }
+}
+
+impl http_body::Body for Rejoined {
+    type Data = Bytes;
+    type Error = crate::proxy::BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = self.project();
+        match this.first.take() {
+            Some(first) => Poll::Ready(Some(Ok(Frame::data(first)))),
+            None => this.rest.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && self.rest.is_end_stream()
+    }
 }
 
 /// Leaves the backend's own affairs behind, and holds the backend's place to the end of the body.
-fn finish(
-    response: Response<Body>,
-    candidate: &Candidate,
-    call: &Call,
-    permit: Option<OwnedSemaphorePermit>,
-) -> Result<Response<Body>, Rejection> {
-    let (mut parts, body) = response.into_parts();
+fn finish(response: Response<Body>, candidate: &Candidate, place: Place) -> Result<Response<Attempted>, Rejection> {
+    let (mut parts, inner) = response.into_parts();
     let encoded = parts
         .headers
         .get(CONTENT_ENCODING)
@@ -255,37 +350,43 @@ fn finish(
     if encoded {
         // It was asked not to: what is encoded cannot be metered as it passes.
         tracing::warn!(
-            backend = &*candidate.backend.config.name,
+            backend = &*candidate.backend().config.name,
             "a backend encoded its answer though asked not to"
         );
         return Err(Reason::UpstreamFailed.into());
     }
     if let Some(id) = headers::backend_request_id(&parts.headers).and_then(|id| id.to_str().ok()) {
-        call.record.note(|facts| facts.backend_request_id = Some(id.to_owned()));
+        candidate
+            .call
+            .record
+            .note(|facts| facts.backend_request_id = Some(id.to_owned()));
     }
     parts.headers = headers::to_client(&parts.headers);
-    let body = match permit {
-        None => body,
-        Some(permit) => Body::boxed(Holding { inner: body, permit }),
-    };
-    Ok(Response::from_parts(parts, body))
+    let place = Some(place);
+    Ok(Response::from_parts(parts, Attempted { inner, place }))
 }
 
 pin_project! {
-    /// A body that holds something until its end.
-    struct Holding<P> {
+    /// The body of an attempt's answer, which holds the backend's place to its end.
+    pub(super) struct Attempted {
         #[pin]
         inner: Body,
-        permit: P,
+        place: Option<Place>,
     }
 }
 
-impl<P> http_body::Body for Holding<P> {
+impl http_body::Body for Attempted {
     type Data = Bytes;
     type Error = crate::proxy::BodyError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        self.project().inner.poll_frame(cx)
+        let mut this = self.project();
+        let frame = ready!(this.inner.as_mut().poll_frame(cx));
+        // Not left to the drop: a slow client may keep the body long after the backend is done with it.
+        if !matches!(frame, Some(Ok(_))) || this.inner.is_end_stream() {
+            *this.place = None;
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

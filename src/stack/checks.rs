@@ -13,8 +13,9 @@ use tollgate_layers::model::ModelRequest;
 use tollgate_layers::rate_limit::TokenReservation;
 use tollgate_layers::{Reason, Rejection};
 
-use super::attempt::Call;
+use super::attempt::{Call, internal};
 use super::catalogue::ModelId;
+use super::served::{Models, Served};
 use crate::config::Config;
 use crate::dialect::openai::{self, Endpoint, Lookup};
 use crate::proxy::Lifecycle;
@@ -79,7 +80,7 @@ pub(super) fn caller<B>(tag_header: &HeaderName, request: &Request<B>) -> Result
             facts.key = Some(Arc::clone(&caller.key().name));
             facts.account.clone_from(&caller.key().account);
             facts.group = Some(Arc::clone(&caller.key().group.name));
-            facts.tag = tag.map(|tag| tag.chars().take(LONGEST_TAG).collect());
+            facts.tag = tag.map(beginning);
         });
     }
     caller.check_state(SystemTime::now())?;
@@ -89,45 +90,36 @@ pub(super) fn caller<B>(tag_header: &HeaderName, request: &Request<B>) -> Result
     }
 }
 
-/// Whether the model exists and the caller may call it: what a route needs to know comes together here.
-pub(super) fn model<B>(config: &Config, request: &mut Request<B>) -> Result<(), Rejection> {
+/// Whether the model exists and the caller may call it.
+pub(super) fn model<B>(models: &Models, request: &mut Request<B>) -> Result<(), Rejection> {
     let facts = request.extensions();
-    let (Some(asked), Some(caller), Some(endpoint), Some(record)) = (
-        facts.get::<ModelRequest>(),
-        facts.get::<Caller>(),
-        facts.get::<Endpoint>(),
-        facts.get::<Record>(),
-    ) else {
-        tracing::error!("the stack is out of order");
-        return Err(Reason::Internal.into());
-    };
+    let asked = facts.get::<ModelRequest>().ok_or_else(|| internal("model"))?;
+    let caller = facts.get::<Caller>().ok_or_else(|| internal("caller"))?;
+    let record = facts.get::<Record>().ok_or_else(|| internal("record"))?;
+    let found = models.get(&asked.model);
     record.note(|facts| {
         facts.streamed = asked.stream;
         facts.bytes_in = asked.body_len as u64;
-        facts.user = asked
-            .user
-            .as_deref()
-            .map(|user| user.chars().take(LONGEST_TAG).collect());
+        facts.user = asked.user.as_deref().map(beginning);
+        facts.model = found.map(|served| Arc::clone(&served.config.name));
     });
-    let model = config.model(&asked.model).ok_or_else(|| {
-        // The name is the client's own: telling it back helps, and it is bounded by the body.
-        let name: String = asked.model.chars().take(LONGEST_TAG).collect();
+    let served = found.ok_or_else(|| {
+        // The name is the client's own: telling it back helps.
         Rejection::new(Reason::ModelNotFound)
-            .with_message(format!("The model `{name}` does not exist."))
+            .with_message(format!("The model `{}` does not exist.", beginning(&asked.model)))
             .with_param("model")
     })?;
-    record.note(|facts| facts.model = Some(Arc::clone(&model.name)));
-    if !caller.allows_model(&model.name) {
+    if !caller.allows_model(&served.config.name) {
         return Err(Rejection::new(Reason::ModelNotAllowed).with_param("model"));
     }
-    let call = Call {
-        endpoint: *endpoint,
-        model: Arc::clone(model),
-        record: record.clone(),
-        tokens: None,
-    };
-    request.extensions_mut().insert(call);
+    let served = Arc::clone(served);
+    request.extensions_mut().insert(served);
     Ok(())
+}
+
+/// As much of a client's own text as is kept or told back.
+fn beginning(text: &str) -> String {
+    text.chars().take(LONGEST_TAG).collect()
 }
 
 /// Whether a parameter that is set is refused: by the model, or always where it names data kept at a backend.
@@ -147,14 +139,16 @@ pub(super) fn room(lifecycle: &Lifecycle, most: Option<NonZeroUsize>) -> Result<
     }
 }
 
-/// Hands the reservation of tokens to the call, for whoever settles it.
-pub(super) fn reservation<B>(request: &mut Request<B>) {
-    let facts = request.extensions_mut();
-    if let Some(tokens) = facts.get::<TokenReservation>().cloned()
-        && let Some(call) = facts.get_mut::<Call>()
-    {
-        call.tokens = Some(tokens);
-    }
+/// All checks are passed: what a route needs to know comes together.
+pub(super) fn call<B>(request: &mut Request<B>) -> Result<(), Rejection> {
+    let facts = request.extensions();
+    let endpoint = facts.get::<Endpoint>().ok_or_else(|| internal("endpoint"))?;
+    let served = facts.get::<Arc<Served>>().ok_or_else(|| internal("served"))?;
+    let record = facts.get::<Record>().ok_or_else(|| internal("record"))?;
+    let tokens = facts.get::<TokenReservation>().cloned();
+    let call = Call::new(*endpoint, Arc::clone(served), record.clone(), tokens);
+    request.extensions_mut().insert(call);
+    Ok(())
 }
 
 /// Tokens of the request's prompt, by its bytes, for the limits on tokens: what was used corrects it. An answer is not

@@ -4,17 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::{Extensions, Request};
-use tollgate_layers::Rejection;
+use http::{Extensions, HeaderMap, Request, StatusCode};
 use tollgate_layers::buffer::Held;
-use tollgate_layers::disconnect::{Drain, OnDisconnect};
-use tollgate_layers::fallback::{Attempt, AttemptEnd, Budget, Policy};
+use tollgate_layers::disconnect::{Drain, OnDisconnect, Spawn};
+use tollgate_layers::fallback::{Attempt, AttemptEnd, Budget, Policy, Start};
 use tollgate_layers::model::ModelRequest;
 use tollgate_layers::timeout::Timeouts;
+use tollgate_layers::{Reason, Rejection};
 
-use super::State;
 use super::attempt::{Call, Candidate, internal};
-use crate::config::{self, Config};
+use super::served::{Models, Served};
+use crate::config;
+use crate::dialect::openai;
+use crate::proxy::Sent;
 use crate::telemetry;
 use crate::wiring::Caller;
 
@@ -24,32 +26,9 @@ pub(super) const BUDGET: Budget = Budget {
     time: Duration::from_mins(1),
 };
 
-/// The routes of a model by priority and weight, then those of its fallbacks.
+/// The ways of a model by priority and weight, then those of its fallbacks.
 #[derive(Clone, Debug)]
-pub(super) struct Routes {
-    config: Arc<Config>,
-    state: State,
-}
-
-impl Routes {
-    pub(super) fn new(config: Arc<Config>, state: State) -> Self {
-        Self { config, state }
-    }
-
-    fn add(&self, model: &Arc<config::Model>, call: &Call, candidates: &mut Vec<Candidate>) {
-        let mut routes: Vec<&config::Route> = model.routes.iter().collect();
-        order(&mut routes);
-        let found = routes.into_iter().filter_map(|route| {
-            Some(Candidate {
-                backend: self.state.backend(&route.backend.name)?,
-                upstream_model: Arc::clone(&route.model),
-                model: Arc::clone(model),
-                call: call.clone(),
-            })
-        });
-        candidates.extend(found);
-    }
-}
+pub(super) struct Routes(pub(super) Models);
 
 impl Policy for Routes {
     type Candidate = Candidate;
@@ -58,18 +37,19 @@ impl Policy for Routes {
         let facts = request.extensions();
         let call = facts.get::<Call>().ok_or_else(|| internal("call"))?;
         let caller = facts.get::<Caller>().ok_or_else(|| internal("caller"))?;
-        let mut candidates = Vec::with_capacity(call.model.routes.len());
-        self.add(&call.model, call, &mut candidates);
-        for &index in &call.model.fallback {
-            // A fallback is a model like any other: who may not call it does not get it by the back door.
-            if let Some(model) = self
-                .config
-                .models
-                .get(index)
-                .filter(|model| caller.allows_model(&model.name))
-            {
-                self.add(model, call, &mut candidates);
-            }
+        // A fallback is a model like any other: who may not call it does not get it by the back door.
+        let allowed = |served: &&Arc<Served>| caller.allows_model(&served.config.name);
+        let fallbacks = self.0.fallbacks(&call.model).filter(allowed);
+        let mut candidates = Vec::with_capacity(call.model.ways.len());
+        for served in std::iter::once(&call.model).chain(fallbacks) {
+            let begin = candidates.len();
+            candidates.extend((0..served.ways.len()).map(|way| Candidate {
+                served: Arc::clone(served),
+                way,
+                call: call.clone(),
+                sent: Sent::default(),
+            }));
+            order(&mut candidates[begin..]);
         }
         Ok(candidates)
     }
@@ -77,6 +57,19 @@ impl Policy for Routes {
     fn prepare(&self, candidate: &Candidate, request: &mut Request<Held>) -> Result<(), Rejection> {
         request.extensions_mut().insert(candidate.clone());
         Ok(())
+    }
+
+    fn awaits_start(&self, _: &Candidate, status: StatusCode, headers: &HeaderMap) -> bool {
+        status.is_success() && openai::may_fail_in_band(headers)
+    }
+
+    fn start(&self, _: &Candidate, bytes: &[u8]) -> Start {
+        match openai::start(bytes) {
+            openai::Start::Content => Start::Begun,
+            openai::Start::Undecided => Start::More,
+            openai::Start::RateLimited => Start::Failed(Reason::UpstreamRateLimited),
+            openai::Start::Failed => Start::Failed(Reason::UpstreamFailed),
+        }
     }
 
     fn attempted(&self, candidate: &Candidate, attempt: Attempt) {
@@ -93,35 +86,36 @@ impl Policy for Routes {
             tokens.cancel();
         }
         call.record.note(|facts| {
-            let backend = Arc::clone(&candidate.backend.config.name);
+            if !matches!(attempt.end, AttemptEnd::Accepted(_)) {
+                // Why an attempt failed is not why the request did: another may answer, and a refusal has its own reason.
+                facts.reason = None;
+            }
             facts.attempts.push(telemetry::Attempt {
-                backend,
+                backend: Arc::clone(&candidate.backend().config.name),
                 status,
                 reason,
                 elapsed: attempt.elapsed,
             });
-            if candidate.model.name != call.model.name {
-                facts.served = Some(Arc::clone(&candidate.model.name));
+            if !Arc::ptr_eq(&candidate.served, &call.model) {
+                facts.served = Some(Arc::clone(&candidate.served.config.name));
             }
         });
     }
 }
 
-/// By priority; of one priority each first as often as its weight says.
-fn order(routes: &mut [&config::Route]) {
-    if routes.len() < 2 {
+/// Of one priority each first as often as its weight says. They come by priority.
+fn order(candidates: &mut [Candidate]) {
+    if candidates.len() < 2 {
         return;
     }
-    routes.sort_by_key(|route| route.priority);
-    for peers in routes.chunk_by_mut(|a, b| a.priority == b.priority) {
+    for peers in candidates.chunk_by_mut(|a, b| a.way().priority == b.way().priority) {
         let mut rest = peers;
         while rest.len() > 1 {
-            let total: u64 = rest.iter().map(|route| u64::from(route.weight.get())).sum();
-            let mut point = random() % total;
-            let drawn = rest.iter().position(|route| {
-                let weight = u64::from(route.weight.get());
-                let hit = point < weight;
-                point = point.saturating_sub(weight);
+            let weight = |candidate: &Candidate| u64::from(candidate.way().weight);
+            let mut point = random() % rest.iter().map(weight).sum::<u64>().max(1);
+            let drawn = rest.iter().position(|candidate| {
+                let hit = point < weight(candidate);
+                point = point.saturating_sub(weight(candidate));
                 hit
             });
             rest.swap(0, drawn.unwrap_or(0));
@@ -144,7 +138,7 @@ pub(super) fn timeouts(facts: &Extensions) -> Timeouts {
     let (Some(candidate), Some(asked)) = (facts.get::<Candidate>(), facts.get::<ModelRequest>()) else {
         return Timeouts::default();
     };
-    let limits = candidate.backend.config.timeout;
+    let limits = candidate.backend().config.timeout;
     Timeouts {
         streamed: asked.stream,
         first_byte: Some(limits.first_byte),
@@ -155,24 +149,26 @@ pub(super) fn timeouts(facts: &Extensions) -> Timeouts {
 }
 
 /// What happens to an attempt whose client has left. A whole answer is nearly done and paid for: it is read to its end.
-pub(super) fn on_disconnect(request: &Request<Held>) -> OnDisconnect {
+pub(super) fn on_disconnect(left_behind: &Arc<dyn Spawn>, request: &Request<Held>) -> OnDisconnect {
     let facts = request.extensions();
     let (Some(candidate), Some(asked)) = (facts.get::<Candidate>(), facts.get::<ModelRequest>()) else {
         return OnDisconnect::Cancel;
     };
-    let backend = &candidate.backend;
+    let backend = candidate.backend();
     if asked.stream && backend.config.on_disconnect == config::OnDisconnect::Cancel {
         return OnDisconnect::Cancel;
     }
-    OnDisconnect::Drain(Drain {
-        deadline: backend.config.timeout.total,
-        slots: Arc::clone(&backend.drains),
-    })
+    let drain = Drain::new(backend.config.timeout.total, Arc::clone(&backend.drains));
+    OnDisconnect::Drain(drain.with_spawn(Arc::clone(left_behind)))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::State;
     use super::*;
+    use crate::dialect::openai::Endpoint;
+    use crate::proxy::Lifecycle;
+    use crate::telemetry::{Record, Telemetry};
 
     #[test]
     fn weights_are_shares_of_a_priority() {
@@ -194,13 +190,25 @@ mod tests {
                 "#,
             )
             .expect("a configuration");
-        let model = config.model("m").expect("the model");
+        let state = State::new(&config, Telemetry::new(None), Lifecycle::new());
+        state.adopt(state.prepare(&config).expect("it can be served"));
+        let models = Models::new(&config, &state);
+        let served = models.get("m").expect("the model");
+        let record = Record::new(Telemetry::new(None), http::Method::POST, "/", "");
+        let call = Call::new(Endpoint::ChatCompletions, Arc::clone(served), record, None);
         let mut firsts = 0;
         for _ in 0..DRAWS {
-            let mut routes: Vec<_> = model.routes.iter().collect();
-            order(&mut routes);
-            assert_eq!(&*routes[2].model, "spare");
-            firsts += u32::from(&*routes[0].model == "nine");
+            let mut candidates: Vec<_> = (0..3)
+                .map(|way| Candidate {
+                    served: Arc::clone(served),
+                    way,
+                    call: call.clone(),
+                    sent: Sent::default(),
+                })
+                .collect();
+            order(&mut candidates);
+            assert_eq!(&*candidates[2].way().upstream_model, "spare");
+            firsts += u32::from(&*candidates[0].way().upstream_model == "nine");
         }
         // A binomial of 0.9: five standard deviations are 150.
         assert!(firsts.abs_diff(DRAWS / 10 * 9) < 150, "{firsts}");

@@ -1,18 +1,21 @@
 //! What is done with what an answer has used.
 
 use http::Request;
+use tollgate_layers::Reason;
 use tollgate_layers::buffer::Held;
 use tollgate_layers::meter::{End, Outcome, Plan, Sink, Terminal};
 use tollgate_layers::model::ModelRequest;
 
 use super::attempt::{Call, Candidate};
 use crate::dialect::openai::StreamEnd;
+use crate::proxy::Sent;
 use crate::telemetry::Tokens;
 
 /// How an attempt is metered.
 pub(super) fn plan(request: &Request<Held>) -> Option<Plan<Settle>> {
     let facts = request.extensions();
-    let call = &facts.get::<Candidate>()?.call;
+    let candidate = facts.get::<Candidate>()?;
+    let call = &candidate.call;
     let asked = facts.get::<ModelRequest>()?;
     let terminal = match call.endpoint.stream_end() {
         StreamEnd::Done => Terminal::Done,
@@ -23,6 +26,7 @@ pub(super) fn plan(request: &Request<Held>) -> Option<Plan<Settle>> {
     let settle = Settle {
         call: call.clone(),
         prompt_bytes: asked.body_len as u64,
+        sent: candidate.sent.clone(),
     };
     Some(Plan::new(settle).strip(strip).expect(terminal))
 }
@@ -33,11 +37,19 @@ pub(super) struct Settle {
     call: Call,
     /// Bytes of the request, to estimate the prompt from.
     prompt_bytes: u64,
+    sent: Sent,
 }
 
 impl Sink for Settle {
     fn settle(self, outcome: Outcome) {
         let tokens = self.tokens(&outcome);
+        if outcome.end == End::Disconnected
+            && !self.sent.is_sent()
+            && let Some(reserved) = &self.call.tokens
+        {
+            // The client left while the backend was still being connected to.
+            reserved.cancel();
+        }
         if let (Some(used), Some(reserved)) = (tokens, &self.call.tokens) {
             reserved.settle(used.prompt + used.completion);
         }
@@ -62,11 +74,17 @@ impl Settle {
                 estimated: false,
             });
         }
-        let completion = match outcome.status {
-            // Nobody waited for the head: the backend has read the prompt all the same.
-            None if outcome.end == End::Disconnected => 0,
-            Some(status) if status.is_success() && self.call.endpoint.completes() => outcome.estimated_completion(),
-            Some(status) if status.is_success() => 0,
+        let silent = outcome.content_bytes == 0 && !outcome.saw_finish_reason;
+        let completion = match (outcome.status, outcome.end) {
+            // Nobody waited any longer: the backend has read the prompt all the same.
+            (None, End::Disconnected) if self.sent.is_sent() => 0,
+            (_, End::Refused(Reason::TotalTimeout) | End::Failed(Reason::TotalTimeout)) if silent => 0,
+            // It failed before it said anything: the client gets nothing of it, and perhaps another's answer.
+            (_, End::Failed(_)) if silent => return None,
+            (Some(status), _) if status.is_success() && self.call.endpoint.completes() => {
+                outcome.estimated_completion()
+            }
+            (Some(status), _) if status.is_success() => 0,
             // A backend that answered with an error, or not at all, has used nothing that it told of.
             _ => return None,
         };

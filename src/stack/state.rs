@@ -2,20 +2,24 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderValue, Uri};
 use tokio::sync::Semaphore;
 use tollgate_layers::buffer::Budget;
 use tollgate_layers::concurrency::Slots;
+use tollgate_layers::disconnect::{Rest, Spawn};
 use tollgate_layers::rate_limit::Buckets;
+use tollgate_layers::{Reason, Rejection};
 
 use crate::config;
+use crate::dialect::openai;
 use crate::proxy::{Endpoint, EndpointSettings, HttpVersion, Lifecycle, TlsFiles};
 use crate::telemetry::Telemetry;
-use crate::wiring::limits::Counted;
+use crate::wiring::limits::{Counted, Numbers};
 
 /// One account may hold at most this part of the memory for bodies.
 const OWNER_SHARE: usize = 4;
@@ -39,7 +43,19 @@ struct Inner {
     requests: Buckets<Counted>,
     tokens: Buckets<Counted>,
     slots: Slots<Counted>,
+    numbers: Numbers,
     backends: Mutex<HashMap<Arc<str>, Arc<Backend>>>,
+    left_behind: LeftBehind,
+}
+
+/// Runs what goes on without its client, where a shutdown waits for it.
+struct LeftBehind(Arc<dyn Spawn>);
+
+/// What a configuration needs, made and not yet in use.
+#[derive(Debug)]
+pub struct Prepared {
+    backends: HashMap<Arc<str>, Arc<Backend>>,
+    max_buffered: usize,
 }
 
 /// A backend as it runs.
@@ -52,42 +68,55 @@ pub struct Backend {
     pub refuses_usage: AtomicBool,
     /// Places for answers that are read on after their client has left.
     pub drains: Arc<Semaphore>,
-    /// Places for requests, when they are limited.
-    pub places: Option<Arc<Semaphore>>,
+    /// Requests in flight.
+    places: Arc<AtomicUsize>,
+    /// Where each call goes, in the order of [`openai::Endpoint::ALL`].
+    uris: Vec<Uri>,
     credentials: Vec<HeaderValue>,
     turn: AtomicUsize,
 }
+
+/// A place among a backend's requests in flight, given back on drop.
+#[derive(Debug)]
+pub struct Place(Arc<AtomicUsize>);
 
 // === impl State ===
 
 impl State {
     /// An empty state, sized for `config`.
     pub fn new(config: &config::Config, telemetry: Telemetry, lifecycle: Lifecycle) -> Self {
+        let life = lifecycle.clone();
         Self(Arc::new(Inner {
+            left_behind: LeftBehind(Arc::new(move |rest: Rest| life.run_behind(rest))),
             telemetry,
             lifecycle,
             budget: Budget::new(bytes(config.server.max_buffered), OWNER_SHARE),
             requests: Buckets::new(),
             tokens: Buckets::new(),
             slots: Slots::new(),
+            numbers: Numbers::default(),
             backends: Mutex::default(),
         }))
     }
 
-    /// Takes a new configuration: backends that are reached as before keep their connections.
-    pub fn adopt(&self, config: &config::Config) -> Result<(), http::Error> {
-        self.0.budget.resize(bytes(config.server.max_buffered), OWNER_SHARE);
-        let mut backends = self.0.backends.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut next = HashMap::with_capacity(config.backends.len());
-        for backend in &config.backends {
-            let old = backends.get(&backend.name);
-            next.insert(
-                Arc::clone(&backend.name),
-                Arc::new(Backend::new(backend, old.map(AsRef::as_ref))?),
-            );
-        }
-        *backends = next;
-        Ok(())
+    /// Makes all that a new configuration needs, and changes nothing yet: backends that are reached as before keep
+    /// their connections.
+    pub fn prepare(&self, config: &config::Config) -> Result<Prepared, http::Error> {
+        let backends = self.0.backends.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = config.backends.iter().map(|backend| {
+            let old = backends.get(&backend.name).map(AsRef::as_ref);
+            Ok((Arc::clone(&backend.name), Arc::new(Backend::new(backend, old)?)))
+        });
+        Ok(Prepared {
+            backends: next.collect::<Result<_, http::Error>>()?,
+            max_buffered: bytes(config.server.max_buffered),
+        })
+    }
+
+    /// Goes on with what was prepared.
+    pub fn adopt(&self, prepared: Prepared) {
+        self.0.budget.resize(prepared.max_buffered, OWNER_SHARE);
+        *self.0.backends.lock().unwrap_or_else(PoisonError::into_inner) = prepared.backends;
     }
 
     /// The backend of this name in the configuration adopted last.
@@ -110,6 +139,11 @@ impl State {
         &self.0.lifecycle
     }
 
+    /// Where the rest of an answer is read whose client has left.
+    pub fn left_behind(&self) -> &Arc<dyn Spawn> {
+        &self.0.left_behind.0
+    }
+
     /// The memory for request bodies.
     pub fn budget(&self) -> &Arc<Budget> {
         &self.0.budget
@@ -125,6 +159,11 @@ impl State {
         &self.0.tokens
     }
 
+    /// What limits count by.
+    pub fn numbers(&self) -> &Numbers {
+        &self.0.numbers
+    }
+
     /// Requests at once.
     pub fn slots(&self) -> &Slots<Counted> {
         &self.0.slots
@@ -135,20 +174,25 @@ fn bytes(size: u64) -> usize {
     usize::try_from(size).unwrap_or(usize::MAX)
 }
 
+impl fmt::Debug for LeftBehind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LeftBehind")
+    }
+}
+
 // === impl Backend ===
 
 impl Backend {
     fn new(config: &Arc<config::Backend>, old: Option<&Self>) -> Result<Self, http::Error> {
         let settings = endpoint_settings(config);
-        let old = old.filter(|old| *old.endpoint.settings() == settings);
-        let endpoint = match old {
-            Some(old) => Arc::clone(&old.endpoint),
+        // The settings name files; a certificate that was renewed stands in the same one.
+        let same = old.filter(|old| *old.endpoint.settings() == settings && same_certificates(&old.config, config));
+        let endpoint = match same {
+            Some(same) => Arc::clone(&same.endpoint),
             None => Arc::new(Endpoint::new(settings)?),
         };
-        let places = match (config.max_concurrency, old) {
-            (Some(most), Some(old)) if old.config.max_concurrency == Some(most) => old.places.clone(),
-            (most, _) => most.map(|most| Arc::new(Semaphore::new(most.get().min(Semaphore::MAX_PERMITS)))),
-        };
+        let uri = |call: openai::Endpoint| Uri::try_from(format!("{}{}", config.base_url.path, call.path()));
+        let uris = openai::Endpoint::ALL.map(uri).into_iter().collect::<Result<_, _>>()?;
         let credentials = config
             .api_keys
             .iter()
@@ -161,12 +205,29 @@ impl Backend {
         Ok(Self {
             config: Arc::clone(config),
             endpoint,
-            refuses_usage: AtomicBool::new(old.is_some_and(|old| old.refuses_usage.load(Ordering::Relaxed))),
+            refuses_usage: AtomicBool::new(same.is_some_and(|old| old.refuses_usage.load(Ordering::Relaxed))),
             drains: old.map_or_else(|| Arc::new(Semaphore::new(MOST_DRAINS)), |old| Arc::clone(&old.drains)),
-            places,
+            places: old.map_or_else(Arc::default, |old| Arc::clone(&old.places)),
+            uris,
             credentials,
             turn: AtomicUsize::new(0),
         })
+    }
+
+    /// A place among the requests that the backend takes at once. They are counted by the backend's name: neither a new
+    /// limit nor a new address forgets the requests that are under way.
+    pub fn place(&self) -> Result<Place, Rejection> {
+        let most = self.config.max_concurrency.map_or(usize::MAX, NonZeroUsize::get);
+        if self.places.fetch_add(1, Ordering::Relaxed) >= most {
+            self.places.fetch_sub(1, Ordering::Relaxed);
+            return Err(Reason::Overloaded.into());
+        }
+        Ok(Place(Arc::clone(&self.places)))
+    }
+
+    /// The path of a call, below the backend's own.
+    pub fn uri(&self, call: openai::Endpoint) -> Option<&Uri> {
+        self.uris.get(call as usize)
     }
 
     /// The credential for the next request, each in turn.
@@ -179,12 +240,28 @@ impl Backend {
     }
 }
 
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl fmt::Debug for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Backend")
             .field("name", &self.config.name)
             .finish_non_exhaustive()
     }
+}
+
+/// Whether two configurations of a backend trust the same authorities and show the same certificate.
+fn same_certificates(old: &config::Backend, new: &config::Backend) -> bool {
+    let roots = |config: &config::Backend| config.ca.as_ref().map(|roots| roots.certs.clone());
+    let same_identity = match (&old.client_identity, &new.client_identity) {
+        (Some(old), Some(new)) => old.chain == new.chain && old.key.secret_der() == new.key.secret_der(),
+        (old, new) => old.is_none() && new.is_none(),
+    };
+    same_identity && roots(old) == roots(new)
 }
 
 fn endpoint_settings(config: &config::Backend) -> EndpointSettings {

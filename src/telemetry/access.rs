@@ -1,5 +1,6 @@
 //! Access lines: formatted by the request's own thread, written by another.
 
+use std::cell::RefCell;
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,6 +12,13 @@ const MOST_WAITING: usize = 8 << 20;
 
 /// Lines gather for this long before they are written, so that a busy gateway makes one write of many.
 const GATHER: Duration = Duration::from_millis(5);
+
+/// How much of a long line's memory a thread keeps for the next one.
+const LONGEST_KEPT: usize = 16 << 10;
+
+thread_local! {
+    static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// A sink of access lines. Clones share it; its thread ends with the last of them.
 #[derive(Clone, Debug)]
@@ -52,31 +60,28 @@ impl AccessLog {
         self.0.queue.dropped.load(Ordering::Relaxed)
     }
 
-    /// Waits until every line so far is written.
-    pub fn flush(&self) {
+    /// Waits until every line so far is written, but no longer than `patience`: a reader that has stopped reading must
+    /// not keep the process from its end. Says whether they were.
+    pub fn flush(&self, patience: Duration) -> bool {
         let queue = &self.0.queue;
-        let mut state = queue.lock();
         queue.filled.notify_one();
-        while !state.waiting.is_empty() || state.writing {
-            state = queue.emptied.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
+        let busy = |state: &mut State| !state.waiting.is_empty() || state.writing;
+        let (_state, waited) = queue
+            .emptied
+            .wait_timeout_while(queue.lock(), patience, busy)
+            .unwrap_or_else(PoisonError::into_inner);
+        !waited.timed_out()
     }
 
-    /// Appends a line; `format` writes it without its line break.
+    /// Appends a line; `format` writes it without its line break, into memory of its thread's own: nobody waits for it.
     pub(super) fn write(&self, format: impl FnOnce(&mut Vec<u8>)) {
-        let queue = &self.0.queue;
-        let mut state = queue.lock();
-        if state.waiting.len() > MOST_WAITING {
-            queue.dropped.fetch_add(1, Ordering::Relaxed);
-            return;
-        }
-        let was_empty = state.waiting.is_empty();
-        format(&mut state.waiting);
-        state.waiting.push(b'\n');
-        drop(state);
-        if was_empty {
-            queue.filled.notify_one();
-        }
+        LINE.with_borrow_mut(|line| {
+            line.clear();
+            format(line);
+            line.push(b'\n');
+            self.0.queue.push(line);
+            line.shrink_to(LONGEST_KEPT);
+        });
     }
 }
 
@@ -90,6 +95,20 @@ impl Drop for Shared {
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, line: &[u8]) {
+        let mut state = self.lock();
+        if state.waiting.len() > MOST_WAITING {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let was_empty = state.waiting.is_empty();
+        state.waiting.extend_from_slice(line);
+        drop(state);
+        if was_empty {
+            self.filled.notify_one();
+        }
     }
 
     fn run(&self, mut sink: impl Write) {
@@ -149,7 +168,7 @@ mod tests {
         for n in 0..1000 {
             log.write(|line| line.extend_from_slice(format!("line {n}").as_bytes()));
         }
-        log.flush();
+        assert!(log.flush(Duration::MAX));
         let text = String::from_utf8(sink.0.lock().expect("unpoisoned").clone()).expect("text");
         assert_eq!(text.lines().count(), 1000);
         assert!(text.ends_with("line 999\n"));
@@ -174,7 +193,8 @@ mod tests {
             log.write(|line| line.resize(line.len() + (1 << 20), b'x'));
         }
         assert!(log.dropped() > 0);
+        assert!(!log.flush(Duration::from_millis(1)), "it is stuck");
         drop(held);
-        log.flush();
+        assert!(log.flush(Duration::MAX));
     }
 }

@@ -5,9 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use serde::Serialize;
-
-use super::{Telemetry, millis};
+use super::Telemetry;
 
 /// The facts of one request, filled in as they become known. Clones share them.
 ///
@@ -73,28 +71,22 @@ pub struct Attempt {
 }
 
 /// Tokens of one request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tokens {
     /// All tokens of the prompt, cached ones too.
-    #[serde(rename = "prompt_tokens")]
     pub prompt: u64,
     /// Those of the prompt that were cached.
-    #[serde(rename = "cached_tokens", skip_serializing_if = "is_zero")]
     pub cached: u64,
     /// Tokens of the answer, reasoning too.
-    #[serde(rename = "completion_tokens")]
     pub completion: u64,
     /// Those of the answer that were reasoning.
-    #[serde(rename = "reasoning_tokens", skip_serializing_if = "is_zero")]
     pub reasoning: u64,
     /// Whether they were estimated, the backend having reported none.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub estimated: bool,
 }
 
 /// How a request ended, for the client.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum End {
     /// The client left before the end; what stands until something else happens.
     #[default]
@@ -105,49 +97,6 @@ pub enum End {
     Failed,
 }
 
-/// The access line: one flat JSON object.
-#[derive(Serialize)]
-struct Line<'a> {
-    time: String,
-    request_id: &'a str,
-    method: &'a str,
-    path: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    endpoint: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ip: Option<IpAddr>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    account: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    group: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    model: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    served_model: Option<&'a str>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    attempts: Vec<(&'a str, serde_json::Value, f64)>,
-    status: u16,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'a str>,
-    end: End,
-    streamed: bool,
-    #[serde(flatten)]
-    tokens: Option<Tokens>,
-    bytes_in: u64,
-    bytes_out: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    first_byte_ms: Option<f64>,
-    ms: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tag: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    backend_request_id: Option<&'a str>,
-}
-
 // === impl Record ===
 
 impl Record {
@@ -155,7 +104,7 @@ impl Record {
     pub fn new(telemetry: Telemetry, method: http::Method, path: &str, request_id: &str) -> Self {
         /// A path is the client's to choose: a line keeps the beginning of a long one.
         const LONGEST_PATH: usize = 256;
-        let path = path.chars().take(LONGEST_PATH).collect();
+        let path = path[..path.floor_char_boundary(LONGEST_PATH)].to_owned();
         let facts = Facts {
             time: SystemTime::now(),
             request_id: request_id.to_owned(),
@@ -216,51 +165,7 @@ impl Drop for Shared {
     }
 }
 
-// === impl Facts ===
-
-impl Facts {
-    pub(super) fn write_json(&self, line: &mut Vec<u8>) {
-        let attempts = self
-            .attempts
-            .iter()
-            .map(|attempt| {
-                let outcome = match (attempt.status, attempt.reason) {
-                    (Some(status), _) => status.into(),
-                    (None, reason) => reason.unwrap_or("failed").into(),
-                };
-                (&*attempt.backend, outcome, millis(attempt.elapsed))
-            })
-            .collect();
-        let shown = Line {
-            time: humantime::format_rfc3339_millis(self.time).to_string(),
-            request_id: &self.request_id,
-            method: self.method.as_str(),
-            path: &self.path,
-            endpoint: self.endpoint,
-            ip: self.ip,
-            key: self.key.as_deref(),
-            account: self.account.as_deref(),
-            group: self.group.as_deref(),
-            model: self.model.as_deref(),
-            served_model: self.served.as_deref(),
-            attempts,
-            status: self.status,
-            reason: self.reason,
-            end: self.end,
-            streamed: self.streamed,
-            tokens: self.tokens,
-            bytes_in: self.bytes_in,
-            bytes_out: self.bytes_out,
-            first_byte_ms: self.first_byte.map(millis),
-            ms: millis(self.elapsed),
-            tag: self.tag.as_deref(),
-            user: self.user.as_deref(),
-            backend_request_id: self.backend_request_id.as_deref(),
-        };
-        // A Vec takes every byte, and every field is a JSON value.
-        let _ = serde_json::to_writer(line, &shown);
-    }
-}
+// === impl Attempt, End ===
 
 impl Attempt {
     /// A word for the metric: few, and none of them the backend's.
@@ -275,7 +180,13 @@ impl Attempt {
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(n: &u64) -> bool {
-    *n == 0
+impl End {
+    /// The word in the access line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Disconnected => "disconnected",
+            Self::Complete => "complete",
+            Self::Failed => "failed",
+        }
+    }
 }

@@ -5,4 +5,6 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod bridge;
+mod gateway;
 mod support;
+mod upgrade;

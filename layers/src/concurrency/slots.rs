@@ -37,15 +37,15 @@ impl<K: Hash + Eq> Slots<K> {
     {
         self.counts.with(&picks, |held| {
             for (i, (key, limit)) in picks.iter().enumerate() {
-                if held.shard(i).get(key).copied().unwrap_or(0) >= *limit {
+                if held.place(i).get(key).copied().unwrap_or(0) >= *limit {
                     return None;
                 }
             }
             for (i, (key, _)) in picks.iter().enumerate() {
-                let shard = held.shard(i);
-                match shard.get_mut(key) {
+                let mut place = held.place(i);
+                match place.get_mut(key) {
                     Some(count) => *count += 1,
-                    None => shard.insert(key, 1, |_| true),
+                    None => place.insert(key, 1, |_| true),
                 }
             }
             Some(())
@@ -63,7 +63,7 @@ impl<K: Hash + Eq> Slots<K> {
             .with(&picks, |held| {
                 picks
                     .iter()
-                    .map(|(key, _)| held.shard(0).get(key).copied())
+                    .map(|(key, _)| held.place(0).get(key).copied())
                     .next()
                     .flatten()
             })
@@ -107,10 +107,10 @@ impl<K: Hash + Eq> Drop for Permit<K> {
     fn drop(&mut self) {
         self.slots.counts.with(&self.picks, |held| {
             for (i, (key, _)) in self.picks.iter().enumerate() {
-                let shard = held.shard(i);
-                match shard.get_mut(key) {
+                let mut place = held.place(i);
+                match place.get_mut(key) {
                     Some(count) if *count > 1 => *count -= 1,
-                    _ => shard.remove(key),
+                    _ => place.remove(key),
                 }
             }
         });

@@ -59,6 +59,10 @@ type Svc = tower::util::BoxCloneService<Request<()>, Response<ResponseBody<Slow>
 
 /// A service whose head takes a second and whose body three more.
 fn service(policy: &OnDisconnect) -> (Svc, UnboundedReceiver<Ended>) {
+    answering(http::StatusCode::OK, policy)
+}
+
+fn answering(status: http::StatusCode, policy: &OnDisconnect) -> (Svc, UnboundedReceiver<Ended>) {
     let (ended, endings) = unbounded_channel();
     let policy = policy.clone();
     let svc = DrainLayer::new(move |_: &Request<()>| policy.clone()).layer(service_fn(move |_: Request<()>| {
@@ -70,7 +74,9 @@ fn service(policy: &OnDisconnect) -> (Svc, UnboundedReceiver<Ended>) {
         };
         async move {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            Ok::<_, Infallible>(Response::new(body))
+            let mut response = Response::new(body);
+            *response.status_mut() = status;
+            Ok::<_, Infallible>(response)
         }
     }));
     (svc.boxed_clone(), endings)
@@ -79,10 +85,7 @@ fn service(policy: &OnDisconnect) -> (Svc, UnboundedReceiver<Ended>) {
 fn drain(seconds: u64, slots: usize) -> (OnDisconnect, Arc<Semaphore>) {
     let slots = Arc::new(Semaphore::new(slots));
     (
-        OnDisconnect::Drain(Drain {
-            deadline: Duration::from_secs(seconds),
-            slots: slots.clone(),
-        }),
+        OnDisconnect::Drain(Drain::new(Duration::from_secs(seconds), slots.clone())),
         slots,
     )
 }
@@ -154,5 +157,40 @@ async fn work_that_panicked_does_not_go_on() {
     let running = svc.call(Request::new(()));
     assert!(tokio::spawn(running).await.err().unwrap().is_panic());
     dropped.await.unwrap_err();
+    assert_eq!(slots.available_permits(), 1);
+}
+
+/// A backend's error that a fallback has turned away from must not keep its connection for the whole deadline.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_no_success_is_dropped() {
+    let (policy, slots) = drain(60, 1);
+    let (mut svc, mut endings) = answering(http::StatusCode::BAD_GATEWAY, &policy);
+    let body = svc
+        .ready()
+        .await
+        .unwrap()
+        .call(Request::new(()))
+        .await
+        .unwrap()
+        .into_body();
+    drop(body);
+    assert_eq!(endings.try_recv().unwrap(), Ended::Dropped(0));
+    // Nobody waits for the head, which then shows that there is nothing to wait for.
+    drop(svc.ready().await.unwrap().call(Request::new(())));
+    assert_eq!(endings.recv().await.unwrap(), Ended::Dropped(0));
+    drop(slots.acquire().await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rest_is_handed_to_whoever_waits_for_it() {
+    let slots = Arc::new(Semaphore::new(1));
+    let (spawned, mut rests) = unbounded_channel();
+    let spawn = Arc::new(move |rest: Rest| spawned.send(rest).ok().unwrap());
+    let policy = OnDisconnect::Drain(Drain::new(Duration::from_mins(1), slots.clone()).with_spawn(spawn));
+    let (svc, mut endings) = service(&policy);
+    drop(svc.oneshot(Request::new(())).await.unwrap());
+    assert_eq!(slots.available_permits(), 0);
+    rests.try_recv().unwrap().await;
+    assert_eq!(endings.try_recv().unwrap(), Ended::Read(3));
     assert_eq!(slots.available_permits(), 1);
 }

@@ -16,9 +16,11 @@ enum Act {
     Refuse(Reason),
     RefuseToPrepare(Reason),
     Hang,
+    /// A 200 with these frames; one that is empty is an error of the body.
+    Frames(&'static [&'static str]),
 }
 
-use Act::{Answer, AnswerAfter, Hang, Refuse, RefuseToPrepare};
+use Act::{Answer, AnswerAfter, Frames, Hang, Refuse, RefuseToPrepare};
 
 #[derive(Clone, Default)]
 struct Script {
@@ -29,11 +31,31 @@ struct Script {
 
 /// An answer's body that is counted while it lives.
 #[derive(Debug)]
-struct Counted(Arc<AtomicUsize>);
+struct Counted(Arc<AtomicUsize>, std::slice::Iter<'static, &'static str>);
 
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Body for Counted {
+    type Data = Bytes;
+    type Error = Rejection;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Rejection>>> {
+        Poll::Ready(self.1.next().map(|text| match *text {
+            "" => Err(Reason::FirstByteTimeout.into()),
+            text => Ok(Frame::data(Bytes::from_static(text.as_bytes()))),
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.1.as_slice().is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.1.as_slice().iter().map(|text| text.len() as u64).sum())
     }
 }
 
@@ -59,6 +81,18 @@ impl Policy for Script {
         }
     }
 
+    fn awaits_start(&self, act: &Act, _: StatusCode, _: &HeaderMap) -> bool {
+        matches!(act, Frames(_))
+    }
+
+    fn start(&self, _: &Act, bytes: &[u8]) -> Start {
+        match bytes {
+            b"e" | b"er" => Start::More,
+            _ if bytes.starts_with(b"err") => Start::Failed(Reason::UpstreamRateLimited),
+            _ => Start::Begun,
+        }
+    }
+
     fn attempted(&self, _: &Act, attempt: Attempt) {
         self.log.lock().unwrap().push(attempt.end);
     }
@@ -72,16 +106,18 @@ impl Script {
         }
     }
 
-    fn run(&self, budget: Budget) -> ResponseFuture<Response<Counted>> {
+    fn run(&self, budget: Budget) -> ResponseFuture<Response<ResponseBody<Counted>>> {
         let alive = self.bodies.clone();
         let svc = service_fn(move |req: Request<Held>| {
             let act = *req.extensions().get::<Act>().unwrap();
             let alive = alive.clone();
             async move {
-                let answer = |status: u16| {
+                let with = |status: u16, frames: &'static [&'static str]| {
                     assert_eq!(alive.fetch_add(1, Ordering::Relaxed), 0, "the loser is dropped first");
-                    Response::builder().status(status).body(Counted(alive.clone())).unwrap()
+                    let body = Counted(alive.clone(), frames.iter());
+                    Response::builder().status(status).body(body).unwrap()
                 };
+                let answer = |status| with(status, &[]);
                 match act {
                     Answer(status) => Ok(answer(status)),
                     AnswerAfter(seconds) => {
@@ -92,6 +128,7 @@ impl Script {
                     Refuse(reason) => Err(Rejection::new(reason)),
                     RefuseToPrepare(_) => unreachable!("never called"),
                     Hang => std::future::pending().await,
+                    Frames(frames) => Ok(with(200, frames)),
                 }
             }
         });
@@ -99,7 +136,7 @@ impl Script {
         let mut svc = FallbackLayer::new(self.clone())
             .with_budget(budget)
             .layer(svc.boxed_clone());
-        svc.call(request)
+        Service::call(&mut svc, request)
     }
 
     async fn outcome(&self) -> Result<u16, Rejection> {
@@ -192,6 +229,43 @@ async fn the_budget_bounds_attempts_and_time() {
     let script = Script::new(&[Answer(500), Answer(200)]);
     assert_eq!(script.run(no_time).await.unwrap_err().reason(), Reason::UpstreamFailed);
     assert_eq!(script.log.lock().unwrap().len(), 1);
+}
+
+/// What the client reads of the first answer that begins.
+async fn read(acts: &[Act]) -> Result<String, Rejection> {
+    let mut body = Script::new(acts).run(Budget::default()).await?.into_body();
+    let size = body.size_hint().exact();
+    let mut text = String::new();
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        text.push_str(std::str::from_utf8(frame?.data_ref().unwrap()).unwrap());
+    }
+    assert!(body.is_end_stream());
+    assert_eq!(size, Some(text.len() as u64));
+    Ok(text)
+}
+
+#[tokio::test]
+async fn an_answer_that_is_awaited_begins_with_its_bytes() {
+    for (acts, text) in [
+        (&[Frames(&["a", "b"])][..], "ab"),
+        (&[Frames(&["e", "x", "y"])], "exy"),
+        (&[Frames(&["e", "r"])], "er"),
+        (&[Frames(&[]), Frames(&["ok"])], "ok"),
+        (&[Frames(&["error"]), Frames(&["ok"])], "ok"),
+        (&[Frames(&["e", "r", "ror"]), Frames(&["ok"])], "ok"),
+        (&[Frames(&[""]), Frames(&["ok"])], "ok"),
+        (&[Frames(&["er", ""]), Answer(500), Frames(&["ok"])], "ok"),
+    ] {
+        assert_eq!(read(acts).await.unwrap(), text, "{acts:?}");
+    }
+    for (acts, reason) in [
+        (&[Frames(&[])][..], Reason::UpstreamFailed),
+        (&[Frames(&[""])], Reason::FirstByteTimeout),
+        (&[Frames(&["error"])], Reason::UpstreamRateLimited),
+        (&[Frames(&["a", ""]), Frames(&["ok"])], Reason::FirstByteTimeout),
+    ] {
+        assert_eq!(read(acts).await.unwrap_err().reason(), reason, "{acts:?}");
+    }
 }
 
 #[tokio::test]

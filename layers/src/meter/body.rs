@@ -104,9 +104,7 @@ where
                 }
                 Some(Ok(Err(frame))) => *this.trailers = frame.into_trailers().ok(),
                 Some(Err(error)) => {
-                    let error = error.into();
-                    guard.fail(error.reason(), this.out);
-                    *this.failure = Some(error);
+                    *this.failure = Some(guard.fail(error.into(), this.out));
                     *this.ended = true;
                 }
                 None => over = true,

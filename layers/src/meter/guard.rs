@@ -122,20 +122,23 @@ impl<K: Sink> Guard<K> {
         } else {
             End::Complete
         });
-        if cut {
-            Err(Reason::UpstreamFailed.into())
-        } else {
-            Ok(())
+        match (cut, seen.error) {
+            (false, _) => Ok(()),
+            (true, false) => Err(Reason::UpstreamFailed.into()),
+            (true, true) => Err(Rejection::new(Reason::UpstreamFailed).with_told()),
         }
     }
 
     /// The body failed: what was held back still goes on before the error does.
-    pub(super) fn fail(&mut self, reason: Reason, out: &mut VecDeque<Bytes>) {
+    pub(super) fn fail(&mut self, error: Rejection, out: &mut VecDeque<Bytes>) -> Rejection {
+        let mut told = false;
         if let Reading::Sse(sse) = &mut self.reading {
             sse.finish(out);
+            told = sse.seen().error;
         }
         self.count(out);
-        self.settle(End::Failed(reason));
+        self.settle(End::Failed(error.reason()));
+        if told { error.with_told() } else { error }
     }
 
     /// Counts what is about to go on; called once for what is in `out`.

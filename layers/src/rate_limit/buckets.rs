@@ -89,7 +89,7 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
         self.shared.shards.with(picks, |held| {
             let mut worst: Option<Exhausted> = None;
             for (i, (key, limit)) in picks.iter().enumerate() {
-                let bucket = Bucket::current(held.shard(i).get(key), *limit, now);
+                let bucket = Bucket::current(held.place(i).get(key), *limit, now);
                 if let Some(retry_after) = bucket.wait_for(tokens)
                     && worst.is_none_or(|worst| worst.retry_after < retry_after)
                 {
@@ -104,9 +104,9 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
             }
             let mut tightest: Option<State> = None;
             for (i, (key, limit)) in picks.iter().enumerate() {
-                let mut bucket = Bucket::current(held.shard(i).get(key), *limit, now);
+                let mut bucket = Bucket::current(held.place(i).get(key), *limit, now);
                 bucket.used = bucket.used.saturating_add(tokens.saturating_mul(PARTS));
-                held.shard(i).insert(key, bucket, |other| other.at(now).used > 0);
+                held.place(i).insert(key, bucket, |other| other.at(now).used > 0);
                 tightest = Some(tighter(tightest, bucket.state()));
             }
             Ok(tightest)
@@ -118,12 +118,12 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
         let now = self.now();
         self.shared.shards.with(picks, |held| {
             for (i, (key, limit)) in picks.iter().enumerate() {
-                let shard = held.shard(i);
-                let Some(known) = shard.get_mut(key) else { continue };
+                let mut place = held.place(i);
+                let Some(known) = place.get_mut(key) else { continue };
                 *known = Bucket::current(Some(known), *limit, now);
                 known.used = known.used.saturating_sub(tokens.saturating_mul(PARTS));
                 if known.used == 0 {
-                    shard.remove(key);
+                    place.remove(key);
                 }
             }
         });
@@ -134,9 +134,9 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
         let now = self.now();
         self.shared.shards.with(picks, |held| {
             for (i, (key, limit)) in picks.iter().enumerate() {
-                let mut bucket = Bucket::current(held.shard(i).get(key), *limit, now);
+                let mut bucket = Bucket::current(held.place(i).get(key), *limit, now);
                 bucket.used = bucket.used.saturating_add(tokens.saturating_mul(PARTS));
-                held.shard(i).insert(key, bucket, |other| other.at(now).used > 0);
+                held.place(i).insert(key, bucket, |other| other.at(now).used > 0);
             }
         });
     }
@@ -146,7 +146,7 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
         let now = self.now();
         self.shared.shards.with(picks, |held| {
             let states = picks.iter().enumerate().map(|(i, (key, limit))| {
-                let known = held.shard(i).get(key).copied();
+                let known = held.place(i).get(key).copied();
                 Bucket::current(known.as_ref(), *limit, now).state()
             });
             states.fold(None, |tightest, state| Some(tighter(tightest, state)))

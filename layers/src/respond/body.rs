@@ -98,7 +98,7 @@ where
             StateProj::Full { bytes } => return Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             StateProj::Failed { rejection } => return Poll::Ready(rejection.take().map(Err)),
         };
-        let Some(watch) = this.watch.take() else {
+        let Some(watch) = this.watch.take().filter(|_| !rejection.is_told()) else {
             this.state.set(State::Failed { rejection: None });
             return Poll::Ready(Some(Err(rejection)));
         };

@@ -8,6 +8,9 @@ use crate::Rejection;
 /// Answers in the shape of OpenAI's API:
 /// `{"error":{"message":"…","type":"…","param":null,"code":401,"reason":"key_expired"}}`.
 ///
+/// An event of a stream is `data:` and that object; for a path that ends with `/responses` it is of the name `error`,
+/// with a `type` as the Responses API's events have.
+///
 /// With it go `retry-after` in whole seconds, at least 1 (also where the layer that refused named none but the status
 /// is 429 or 503 for a reason of the service's own), `x-should-retry` where it is known, and the rejection's headers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,7 +34,10 @@ impl Render for OpenAi {
         answer(rejection, self.object(rejection))
     }
 
-    fn event(&self, rejection: &Rejection, _: &Context) -> Bytes {
+    fn event(&self, rejection: &Rejection, request: &Context) -> Bytes {
+        if request.path().ends_with("/responses") {
+            return format!("event: error\ndata: {}\n\n", self.typed_event(rejection)).into();
+        }
         format!("data: {}\n\n", self.object(rejection)).into()
     }
 }
@@ -44,20 +50,36 @@ impl OpenAi {
         push_string(&mut json, rejection.message());
         json.push_str(r#","type":"#);
         push_string(&mut json, rejection.reason().kind());
+        self.finish(&mut json, rejection);
+        json.push_str("}}");
+        json
+    }
+
+    /// The event of the Responses API's streams, whose events bear their type (OpenAI's API reference, "Streaming
+    /// events", `error`).
+    fn typed_event(self, rejection: &Rejection) -> String {
+        let mut json = String::with_capacity(192);
+        json.push_str(r#"{"type":"error","message":"#);
+        push_string(&mut json, rejection.message());
+        self.finish(&mut json, rejection);
+        json.push('}');
+        json
+    }
+
+    /// The members that both shapes have.
+    fn finish(self, json: &mut String, rejection: &Rejection) {
         json.push_str(r#","param":"#);
         match rejection.param() {
-            Some(param) => push_string(&mut json, param),
+            Some(param) => push_string(json, param),
             None => json.push_str("null"),
         }
         json.push_str(r#","code":"#);
         match self.code {
             CodeStyle::Status => json.push_str(rejection.status().as_str()),
-            CodeStyle::Reason => push_string(&mut json, rejection.reason().as_str()),
+            CodeStyle::Reason => push_string(json, rejection.reason().as_str()),
         }
         json.push_str(r#","reason":"#);
-        push_string(&mut json, rejection.reason().as_str());
-        json.push_str("}}");
-        json
+        push_string(json, rejection.reason().as_str());
     }
 }
 
@@ -134,6 +156,24 @@ mod tests {
                 .headers()
                 .get("x-should-retry")
                 .is_none()
+        );
+    }
+
+    #[test]
+    fn an_event_has_the_form_of_its_stream() {
+        let rejection = Rejection::new(Reason::IdleTimeout).with_message("late");
+        let event = |path: &'static str| {
+            let context = Context::new(http::Method::POST, http::Uri::from_static(path));
+            OpenAi::default().event(&rejection, &context)
+        };
+        let rest = r#""param":null,"code":504,"reason":"idle_timeout""#;
+        assert_eq!(
+            event("/v1/chat/completions"),
+            format!("data: {{\"error\":{{\"message\":\"late\",\"type\":\"timeout_error\",{rest}}}}}\n\n")
+        );
+        assert_eq!(
+            event("/responses"),
+            format!("event: error\ndata: {{\"type\":\"error\",\"message\":\"late\",{rest}}}\n\n")
         );
     }
 }

@@ -7,7 +7,7 @@ use pingora_error::ErrorType;
 use super::super::body::BoxError;
 
 /// An exchange with a backend that failed. What it says is for the log: it can hold the backend's address.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct UpstreamError {
     kind: Kind,
     detail: String,

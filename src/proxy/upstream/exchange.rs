@@ -13,23 +13,29 @@ use pingora_error::RetryType;
 use tokio::io::AsyncWriteExt;
 
 use super::super::body::{Body, BoxError};
-use super::Reused;
 use super::body::{Connection, UpstreamBody};
 use super::endpoint::{Endpoint, Place, Ready};
 use super::error::UpstreamError;
 use super::head::Head;
+use super::{Reused, Sent};
 
 /// The largest body that is copied behind its head, to go out in one write. Pingora's own way takes two, which for
 /// small requests is a system call, a packet and a wake-up of the backend too many.
 const ONE_WRITE: u64 = 64 << 10;
 
 /// One exchange, and one more on a fresh connection when a pooled one turns out to be dead before any answer.
-pub(super) async fn exchange<B>(endpoint: &Arc<Endpoint>, head: Head, body: B) -> Result<Response<Body>, UpstreamError>
+pub(super) async fn exchange<B>(
+    endpoint: &Arc<Endpoint>,
+    head: Head,
+    body: B,
+    sent: &Sent,
+) -> Result<Response<Body>, UpstreamError>
 where
     B: http_body::Body<Data = Bytes> + Clone + Unpin,
     B::Error: Into<BoxError>,
 {
     let (ready, place, reused) = endpoint.connect(false).await?;
+    sent.begins();
     // A connection of HTTP/2 that is going away takes no more streams, so the pool is safe to ask again. To go around
     // the pool would also leave the new connection in it for ever, under a key that nobody asks for.
     let fresh = !matches!(&ready, Ready::Session(session) if session.as_http2().is_some());

@@ -8,6 +8,7 @@ mod head;
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -23,6 +24,21 @@ use head::Head;
 /// Whether the exchange went over a connection from the pool: an extension of the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reused(pub bool);
+
+/// Whether anything of a request has gone out to its backend: an extension of the request, shared with who put it there.
+#[derive(Clone, Debug, Default)]
+pub struct Sent(Arc<AtomicBool>);
+
+impl Sent {
+    /// Whether the backend may have seen the request. False while it waits for a connection.
+    pub fn is_sent(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn begins(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 /// The service. The request must carry the [`Arc<Endpoint>`](Endpoint) to call in its extensions; its URI's path and
 /// query are sent as they are, and `host` and the framing are set here.
@@ -48,9 +64,10 @@ where
                 .extensions_mut()
                 .remove::<Arc<Endpoint>>()
                 .ok_or_else(|| UpstreamError::exchange("the request names no endpoint", false))?;
+            let sent = request.extensions_mut().remove::<Sent>().unwrap_or_default();
             let (parts, body) = request.into_parts();
             let head = Head::new(parts.method, &parts.uri, parts.headers, &body, &endpoint);
-            exchange(&endpoint, head, body).await
+            exchange(&endpoint, head, body, &sent).await
         })
     }
 }

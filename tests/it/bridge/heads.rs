@@ -7,6 +7,7 @@ use tollgate::proxy::{EdgeSettings, Protocol};
 use crate::support::bridge::{Certs, Gateway, HASTY, PATIENT, plain};
 use crate::support::client::{Ask, Client, Speaks};
 use crate::support::raw::Wire;
+use crate::support::within;
 
 fn hello(settings: EdgeSettings) -> Gateway {
     speaking(Speaks::KeepAlive, settings)
@@ -204,4 +205,48 @@ async fn http11_by_alpn() {
         assert_eq!(wire.head().await.unwrap().status(), 200);
         assert_eq!(wire.exactly(13).await.unwrap(), "HTTP/1.1 true");
     }
+}
+
+/// A TLS client that says nothing more holds its socket for a bounded time, wherever it stops, and is told nothing: it
+/// has asked for nothing.
+#[tokio::test]
+async fn a_silent_client_of_tls_is_let_go() {
+    let gateway = speaking(Speaks::H2Tls, HASTY);
+    for alpn in [&[&b"h2"[..]][..], &[b"http/1.1"], &[]] {
+        let mut wire = Wire::connect_tls(gateway.address, gateway.certs.client(alpn)).await;
+        if alpn == [b"h2"] {
+            // Its server speaks first, of its settings. Then the end comes, an orderly one or not.
+            let _ = wire.rest().await;
+        } else {
+            assert!(wire.is_at_end().await, "{alpn:?}");
+        }
+    }
+    let mut wire = Wire::connect(gateway.address).await;
+    wire.send([22, 3, 1]).await;
+    assert!(wire.is_at_end().await, "in the middle of its handshake");
+    let mut wire = Wire::connect_tls(gateway.address, gateway.certs.client(&[b"h2"])).await;
+    wire.send("PRI * HTTP/2.0\r\n").await;
+    let _ = wire.rest().await;
+    gateway.is_quiet().await;
+}
+
+/// A connection that is shaking hands when the process goes down is a connection like any other.
+#[tokio::test]
+async fn a_handshake_under_way_at_shutdown_is_finished() {
+    let gateway = speaking(Speaks::H2Tls, PATIENT);
+    let (address, lifecycle) = (gateway.address, gateway.lifecycle.clone());
+    let socket = tokio::net::TcpStream::connect(address).await.unwrap();
+    // Answered, so the gateway has accepted, and the one before it.
+    let mut other = Client::connect(&gateway, Speaks::H2Tls).await;
+    other.call(&Ask::get("/")).await;
+    drop(other);
+    let config = gateway.certs.client(&[b"http/1.1"]);
+    lifecycle.go_down();
+    let finished = tokio::spawn(gateway.finish(Duration::from_secs(9)));
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    let shaking = tokio_rustls::TlsConnector::from(config).connect(name, socket);
+    let mut wire = Wire::new(within(shaking).await.unwrap());
+    wire.send("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert_eq!(wire.head().await.unwrap().status(), 200);
+    assert!(within(finished).await.unwrap());
 }

@@ -2,8 +2,10 @@
 //! what concerns one side only.
 
 mod answers;
+mod draining;
 mod heads;
 mod matrix;
+mod reload;
 mod shutdown;
 mod uploads;
 mod upstream;

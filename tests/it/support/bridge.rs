@@ -71,10 +71,17 @@ impl Certs {
         paths.into()
     }
 
+    /// A certificate for `name`, and its key, as a server takes them.
+    pub(crate) fn read(&self, name: &str) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let (cert, key) = self.issue(name);
+        let chain = CertificateDer::pem_file_iter(cert).unwrap().collect::<Result<_, _>>();
+        (chain.unwrap(), PrivateKeyDer::from_pem_file(key).unwrap())
+    }
+
     /// The edge's certificate.
     pub(crate) fn store(&self) -> Arc<CertStore> {
-        let (cert, key) = self.issue("localhost");
-        CertStore::load(&cert, &key).unwrap()
+        let (chain, key) = self.read("localhost");
+        CertStore::new(&chain, &key).unwrap().into()
     }
 
     /// A client that trusts the authority.
@@ -90,12 +97,7 @@ impl Certs {
 
     /// A server called `localhost`, which may demand that its clients show a certificate of the same authority.
     pub(crate) fn server(&self, alpn: &[&[u8]], demands: bool) -> Arc<rustls::ServerConfig> {
-        let (cert, key) = self.issue("localhost");
-        let chain = CertificateDer::pem_file_iter(cert)
-            .unwrap()
-            .collect::<Result<_, _>>()
-            .unwrap();
-        let key = PrivateKeyDer::from_pem_file(key).unwrap();
+        let (chain, key) = self.read("localhost");
         let builder = rustls::ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .unwrap();
@@ -160,6 +162,7 @@ impl Gateway {
             listeners: Listeners::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap(),
             protocol,
         });
+        let hosted = hosted.unwrap();
         Self {
             address: hosted.addresses[0],
             lifecycle,

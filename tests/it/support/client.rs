@@ -1,5 +1,7 @@
 //! One client for every protocol that the edge speaks.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
@@ -7,6 +9,7 @@ use http::{HeaderMap, Request};
 use tokio::net::TcpStream;
 
 use super::bridge::{Certs, Gateway};
+use super::gateway::secret;
 use super::raw::{Head, Wire, tls};
 use super::within;
 use tollgate::proxy::Protocol;
@@ -130,6 +133,11 @@ impl Ask {
         self
     }
 
+    /// With the key of this name.
+    pub(crate) fn by(self, key: &str) -> Self {
+        self.field("authorization", &format!("Bearer {}", secret(key)))
+    }
+
     fn to_http1(&self, speaks: Speaks) -> Vec<u8> {
         let version = if speaks == Speaks::Http10 { "1.0" } else { "1.1" };
         let mut head = format!("{} {} HTTP/{version}\r\nhost: gateway.test\r\n", self.method, self.path);
@@ -159,15 +167,24 @@ impl Ask {
 
 impl Client {
     pub(crate) async fn connect(gateway: &Gateway, speaks: Speaks) -> Self {
+        if speaks != Speaks::H2Tls {
+            return Self::at(gateway.address, speaks).await;
+        }
+        let connection = Connection::h2(tls(gateway.address, gateway.certs.client(&[b"h2"])).await).await;
+        Self { speaks, connection }
+    }
+
+    /// A client of whatever listens there in clear.
+    pub(crate) async fn at(address: SocketAddr, speaks: Speaks) -> Self {
         let connection = match speaks {
             Speaks::H2c => {
-                let socket = within(TcpStream::connect(gateway.address)).await.unwrap();
+                let socket = within(TcpStream::connect(address)).await.unwrap();
                 socket.set_nodelay(true).unwrap();
                 Connection::h2(socket).await
             }
-            Speaks::H2Tls => Connection::h2(tls(gateway.address, gateway.certs.client(&[b"h2"])).await).await,
+            Speaks::H2Tls => panic!("not in clear"),
             _ => Connection::H1 {
-                wire: Wire::connect(gateway.address).await,
+                wire: Wire::connect(address).await,
                 framing: Framing::Ended,
             },
         };

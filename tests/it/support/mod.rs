@@ -2,7 +2,9 @@
 
 pub(crate) mod bridge;
 pub(crate) mod client;
+pub(crate) mod gateway;
 pub(crate) mod raw;
+pub(crate) mod whole;
 
 use std::time::Duration;
 

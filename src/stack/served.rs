@@ -1,0 +1,88 @@
+//! The models as this stack serves them: each with the ways to a backend that answers for it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::State;
+use super::state::Backend;
+use crate::config::{self, Config};
+
+/// Every model of a configuration. Made once with the stack, so that a request looks nothing up but its model's name.
+#[derive(Clone, Debug)]
+pub(super) struct Models(Arc<Table>);
+
+#[derive(Debug)]
+struct Table {
+    served: Vec<Arc<Served>>,
+    by_name: HashMap<Arc<str>, usize>,
+}
+
+/// One model: an extension of the request, once it is known that its caller may use it.
+#[derive(Debug)]
+pub(super) struct Served {
+    pub(super) config: Arc<config::Model>,
+    /// What its limits are counted by.
+    pub(super) number: u64,
+    /// By priority.
+    pub(super) ways: Vec<Way>,
+    /// Other models to try, in order.
+    fallback: Vec<usize>,
+}
+
+/// One way to an answer.
+#[derive(Debug)]
+pub(super) struct Way {
+    pub(super) backend: Arc<Backend>,
+    /// What the backend calls the model.
+    pub(super) upstream_model: Arc<str>,
+    pub(super) priority: u32,
+    pub(super) weight: u32,
+}
+
+impl Models {
+    /// The models of a configuration that `state` has adopted.
+    pub(super) fn new(config: &Config, state: &State) -> Self {
+        let served: Vec<_> = config
+            .models
+            .iter()
+            .map(|model| Arc::new(Served::new(model, state)))
+            .collect();
+        let names = config.models.iter().map(|model| Arc::clone(&model.name));
+        let by_name = names.enumerate().map(|(index, name)| (name, index)).collect();
+        Self(Arc::new(Table { served, by_name }))
+    }
+
+    /// The model of this exact name.
+    pub(super) fn get(&self, name: &str) -> Option<&Arc<Served>> {
+        self.0.served.get(*self.0.by_name.get(name)?)
+    }
+
+    /// The models to try when `served` has failed, in order.
+    pub(super) fn fallbacks<'a>(&'a self, served: &'a Served) -> impl Iterator<Item = &'a Arc<Served>> {
+        served.fallback.iter().filter_map(|&index| self.0.served.get(index))
+    }
+}
+
+impl Served {
+    fn new(model: &Arc<config::Model>, state: &State) -> Self {
+        let mut ways: Vec<_> = model
+            .routes
+            .iter()
+            .filter_map(|route| {
+                Some(Way {
+                    backend: state.backend(&route.backend.name)?,
+                    upstream_model: Arc::clone(&route.model),
+                    priority: route.priority,
+                    weight: route.weight.get(),
+                })
+            })
+            .collect();
+        ways.sort_by_key(|way| way.priority);
+        Self {
+            config: Arc::clone(model),
+            number: state.numbers().of(&model.name),
+            ways,
+            fallback: model.fallback.clone(),
+        }
+    }
+}
