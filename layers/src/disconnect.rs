@@ -6,9 +6,9 @@
 //! This layer does so for the requests that a [`Policy`] names, within bounds: a deadline for each, and slots for all.
 //! With no slot free the work is dropped after all.
 //!
-//! It never refuses. An answer that is no success is not worth reading on: its body is dropped.
+//! An answer that is no success is not worth reading on: its body is dropped.
 //!
-//! Put it outside of what must see the end, such as a meter. A request that nobody drops pays one box for the future
+//! It never refuses. Put it outside of what must see the end, such as a meter. A request that nobody drops pays one box for the future
 //! and one for the body; a request under [`OnDisconnect::Cancel`] pays nothing.
 //!
 //! The rest is read on the Tokio runtime in which the drop happens, which must have its timer on. A server that ends

@@ -125,16 +125,22 @@ proptest! {
     fn on_every_attempt_the_model_is_one_that_is_allowed(
         allowed in prop::collection::vec(prop::sample::select(&["gpt-4o", "gpt-*", "qwen-plus", "qwen-?lus", "u*"][..]), 0..3),
         others in prop::collection::vec(name(), 0..3),
-        members in prop::collection::vec(member(), 0..4),
-        tail in prop::sample::select(&["", " ", "\n", "}", "{\"model\":\"gpt-4o\"}", "\0"][..]),
+        honest in prop::option::weighted(0.8, prop::sample::select(&["gpt-4o", "gpt-4o-mini", "qwen-plus", "ü€"][..])),
+        hostile in prop::collection::vec(member(), 0..3),
+        first in any::<bool>(),
+        tail in prop::sample::select(&["", "", "", "", " ", "\n", "}", "{\"model\":\"gpt-4o\"}", "\0"][..]),
     ) {
         let allowed = Arc::new(ModelSet::new(allowed).unwrap());
+        let mut members = hostile;
+        if let Some(model) = honest {
+            members.insert(if first { 0 } else { members.len() }, format!("\"model\":\"{model}\""));
+        }
         let body = Bytes::from(format!("{{{}}}{tail}", members.join(",")));
         let sent = Arc::new(Mutex::new(Vec::new()));
         let backend = sent.clone();
         let inner = service_fn(move |request: Request<Held>| {
             backend.lock().unwrap().push(request.into_body().bytes().clone());
-            async { Ok::<_, Infallible>(Response::builder().status(StatusCode::BAD_GATEWAY).body(()).unwrap()) }
+            async { Ok::<_, Infallible>(Response::builder().status(StatusCode::BAD_GATEWAY).body(String::new()).unwrap()) }
         });
         let set = allowed.clone();
         let may = move |extensions: &Extensions| extensions.get().is_some_and(|asked: &ModelRequest| set.contains(&asked.model));
