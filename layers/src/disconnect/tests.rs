@@ -186,7 +186,7 @@ async fn the_rest_is_handed_to_whoever_waits_for_it() {
     let slots = Arc::new(Semaphore::new(1));
     let (spawned, mut rests) = unbounded_channel();
     let spawn = Arc::new(move |rest: Rest| spawned.send(rest).ok().unwrap());
-    let policy = OnDisconnect::Drain(Drain::new(Duration::from_secs(60), slots.clone()).with_spawn(spawn));
+    let policy = OnDisconnect::Drain(Drain::new(Duration::from_mins(1), slots.clone()).with_spawn(spawn));
     let (svc, mut endings) = service(&policy);
     drop(svc.oneshot(Request::new(())).await.unwrap());
     assert_eq!(slots.available_permits(), 0);
