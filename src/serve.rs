@@ -12,6 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::request::Parts;
 use http::{Request, Response};
 use tower::util::Oneshot;
 use tower::{Service, ServiceExt};
@@ -22,9 +24,10 @@ use self::upgrade::{RunDir, UpgradeError};
 use crate::admin;
 use crate::config::{Config, Loaded, Loader};
 use crate::proxy::{
-    BindError, Body, CertStore, Edge, EdgeSettings, Host, Lifecycle, Listeners, Protocol, Site, TlsError,
+    BindError, Body, CertStore, Edge, EdgeSettings, Fault, Host, Lifecycle, Listeners, Protocol, RenderFault, Site,
+    TlsError,
 };
-use crate::stack::{self, DataPlane, State};
+use crate::stack::{self, DataPlane, Faults, State};
 use crate::telemetry::{self, AccessLog, Telemetry};
 
 /// How long a request of the admin listener may take to finish, once all else is over.
@@ -72,7 +75,13 @@ pub enum StartError {
 
 /// The stack in use. A reload swaps it; requests under way stay on the one they began on.
 #[derive(Clone)]
-struct Current(Arc<ArcSwap<DataPlane>>);
+struct Current(Arc<ArcSwap<Plane>>);
+
+/// What is made anew by a reload.
+struct Plane {
+    data: DataPlane,
+    faults: Faults,
+}
 
 /// What the admin listener reads.
 struct Status(State);
@@ -111,7 +120,7 @@ impl Gateway {
 
         let state = State::new(&config, telemetry.clone(), lifecycle.clone());
         state.adopt(state.prepare(&config)?);
-        let current = Current(Arc::new(ArcSwap::from_pointee(stack::data_plane(&config, &state))));
+        let current = Current(Arc::new(ArcSwap::from_pointee(Plane::new(&config, &state))));
         let settings = EdgeSettings {
             client_timeout: server.client_timeout,
             keepalive: server.keepalive,
@@ -125,7 +134,7 @@ impl Gateway {
 
         let mut host = Host::new(lifecycle.clone());
         let mut admin_host = Host::new(Lifecycle::new());
-        let edge = || Edge::new(current.clone(), stack::faults(&config), settings, lifecycle.clone());
+        let edge = || Edge::new(current.clone(), current.clone(), settings, lifecycle.clone());
         let protocol = certs.clone().map_or(Protocol::Http1, Protocol::Tls);
         host.add(Site {
             name: "http",
@@ -152,7 +161,7 @@ impl Gateway {
             };
             let edge = Edge::new(
                 service,
-                stack::faults(&config),
+                Faults::new(&config, None),
                 settings,
                 admin_host.lifecycle().clone(),
             );
@@ -200,7 +209,7 @@ impl Gateway {
             certs.replace(certificate);
         }
         self.state.adopt(prepared);
-        self.current.0.store(Arc::new(stack::data_plane(&config, &self.state)));
+        self.current.0.store(Arc::new(Plane::new(&config, &self.state)));
         self.drain = config.server.drain;
         self.config = Arc::new(config);
         Ok(())
@@ -252,7 +261,24 @@ impl Service<Request<Body>> for Current {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        DataPlane::clone(&self.0.load()).oneshot(request)
+        self.0.load().data.clone().oneshot(request)
+    }
+}
+
+impl RenderFault for Current {
+    fn render(&self, fault: Fault, head: Option<&Parts>) -> Response<Bytes> {
+        self.0.load().faults.render(fault, head)
+    }
+}
+
+// === impl Plane ===
+
+impl Plane {
+    fn new(config: &Config, state: &State) -> Self {
+        Self {
+            data: stack::data_plane(config, state),
+            faults: Faults::new(config, Some(state.telemetry().clone())),
+        }
     }
 }
 

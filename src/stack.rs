@@ -37,23 +37,19 @@ use tower::{ServiceBuilder, ServiceExt};
 use self::attempt::Attempt;
 use self::catalogue::CatalogueLayer;
 use self::draining::DrainingLayer;
+pub use self::render::Faults;
 use self::render::Renderer;
 use self::route::Routes;
 use self::served::{Models, Served};
 pub use self::state::{Prepared, State};
 use crate::config::{Config, Limits};
 use crate::dialect::openai;
-use crate::proxy::{Body, ConnInfo, RenderFault};
+use crate::proxy::{Body, ConnInfo};
 use crate::wiring::limits::{self, Counted};
 use crate::wiring::{Caller, Catalogue, TraceLayer, static_keys};
 
 /// The whole stack behind one type.
 pub type DataPlane = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
-
-/// What answers before there is a request.
-pub fn faults(config: &Config) -> impl RenderFault {
-    Renderer::new(config)
-}
 
 /// Builds the stack for a configuration that `state` has adopted.
 pub fn data_plane(config: &Config, state: &State) -> DataPlane {

@@ -146,6 +146,12 @@ impl RequestIdLayer {
             ids: Arc::new(Ids::new()),
         }
     }
+
+    /// The id of a request with these headers: the client's own when it is sane, else a new one. For answers that are
+    /// made before there is a request to pass through the service.
+    pub fn id_of(&self, headers: &HeaderMap) -> RequestId {
+        RequestId::sent(headers).unwrap_or_else(|| self.ids.make())
+    }
 }
 
 impl Default for RequestIdLayer {

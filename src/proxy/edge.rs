@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::request::Parts;
 use http::{Request, Response};
 use pingora_core::apps::{HttpPersistentSettings, ReusedHttpStream};
 use pingora_core::protocols::Stream;
@@ -57,15 +58,15 @@ pub enum Fault {
 
 /// Makes the answer to a [`Fault`].
 pub trait RenderFault: Send + Sync + 'static {
-    /// The whole answer; the edge frames it and closes the connection.
-    fn render(&self, fault: Fault) -> Response<Bytes>;
+    /// The whole answer; the edge frames it and closes the connection. `head` is the request's, where one was read.
+    fn render(&self, fault: Fault, head: Option<&Parts>) -> Response<Bytes>;
 }
 
 impl<F> RenderFault for F
 where
     F: Fn(Fault) -> Response<Bytes> + Send + Sync + 'static,
 {
-    fn render(&self, fault: Fault) -> Response<Bytes> {
+    fn render(&self, fault: Fault, _: Option<&Parts>) -> Response<Bytes> {
         self(fault)
     }
 }
@@ -185,7 +186,11 @@ where
     /// Answers without the service, and closes.
     async fn refuse(&self, mut session: ServerSession, fault: Fault) {
         session.set_keepalive(None);
-        let (mut head, body) = self.render.render(fault).into_parts();
+        let request: Option<&Parts> = match fault {
+            Fault::Connect => Some(session.req_header()),
+            Fault::BadHead | Fault::HeadTimeout => None,
+        };
+        let (mut head, body) = self.render.render(fault, request).into_parts();
         head.headers.insert(http::header::CONTENT_LENGTH, body.len().into());
         if session.write_response_header(Box::new(head.into())).await.is_ok() {
             // The client may be gone, and then nobody is left to tell.

@@ -57,7 +57,7 @@ impl Signals {
                     }
                     relief = None;
                 }
-                std::future::pending().await
+                std::future::pending::<()>().await;
             };
             tokio::select! {
                 () = relieved => {

@@ -103,7 +103,7 @@ async fn texts(stream: &mut Wire) -> Vec<String> {
         .collect()
 }
 
-async fn config(dir: &Path, backend: SocketAddr) -> std::path::PathBuf {
+fn config(dir: &Path, backend: SocketAddr) -> std::path::PathBuf {
     let server = format!(
         "run_dir = '{}'\ndrain = \"25s\"\nlinger = \"500ms\"\naccess_log = false\nthreads = 2",
         dir.join("run").display()
@@ -117,7 +117,7 @@ async fn config(dir: &Path, backend: SocketAddr) -> std::path::PathBuf {
 async fn a_new_process_takes_over_without_a_gap() {
     let backend = Backend::start(Script::default()).await.unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let path = config(dir.path(), backend.local_addr()).await;
+    let path = config(dir.path(), backend.local_addr());
     let mut old = Process::spawn(&path, &[]);
     let address = old.address().await;
 
@@ -161,7 +161,7 @@ async fn a_new_process_takes_over_without_a_gap() {
 #[tokio::test]
 async fn an_upgrade_of_nothing_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let path = config(dir.path(), "127.0.0.1:1".parse().unwrap()).await;
+    let path = config(dir.path(), "127.0.0.1:1".parse().unwrap());
     let mut process = Process::spawn(&path, &["--upgrade"]);
     process.says("no running gateway").await;
     assert_eq!(process.ends().await.code(), Some(1));
@@ -172,7 +172,7 @@ async fn an_upgrade_of_nothing_is_refused() {
 async fn an_upgrade_that_fails_changes_nothing() {
     let backend = Backend::start(Script::default()).await.unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let path = config(dir.path(), backend.local_addr()).await;
+    let path = config(dir.path(), backend.local_addr());
     let mut old = Process::spawn(&path, &[]);
     let address = old.address().await;
 

@@ -4,7 +4,7 @@ use tollgate::backend::{Backend, Running, Script};
 use tollgate::serve::Gateway;
 
 use crate::support::raw::Wire;
-use crate::support::whole::{answer, get, routed, start, start_chat};
+use crate::support::whole::{answer, config, get, routed, start, start_chat};
 use crate::support::within;
 
 async fn pair(server: &str, settings: &str) -> (Gateway, Running) {
@@ -113,4 +113,59 @@ async fn an_answer_that_is_read_on_is_waited_for() {
     assert!(within(gateway.shut_down()).await);
     let counts = backend.stats().now();
     assert_eq!((counts.completed, counts.cancelled), (1, 0));
+}
+
+/// What is refused before there is a request has an id and is counted, and a reload changes how it looks, too.
+#[tokio::test]
+async fn faults_are_answered_like_refusals() {
+    let (mut gateway, _backend) = pair("client_timeout = \"100ms\"", "").await;
+    let (address, admin) = (gateway.addresses().http[0], gateway.addresses().admin.unwrap());
+    for (sent, status, reason) in [
+        (
+            "CONNECT a.test:1 HTTP/1.1\r\nhost: a.test:1\r\nx-request-id: mine\r\n\r\n",
+            405,
+            "method_not_allowed",
+        ),
+        ("nonsense\r\n\r\n", 400, "malformed_body"),
+        ("GET / HTTP/1.1\r\nho", 408, "request_timeout"),
+    ] {
+        let mut wire = Wire::connect(address).await;
+        wire.send(sent).await;
+        let (head, body) = answer(&mut wire).await;
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((head.status(), &body["error"]["reason"]), (status, &reason.into()));
+        assert_eq!(head.field("allow"), (status == 405).then_some("GET, POST"));
+        let id = head.field("x-request-id").unwrap();
+        assert_eq!(id == "mine", status == 405);
+        let metrics = get(admin, "/metrics").await.1;
+        let counted = metric(&metrics, &format!("tollgate_refusals_total{{reason=\"{reason}\"}}"));
+        assert_eq!(counted, Some(1.0), "{metrics}");
+    }
+    let text = "[server]\nlisten = \"127.0.0.1:0\"\n[errors]\ncode = \"reason\"\n";
+    gateway.reload(config(text)).unwrap();
+    let mut wire = Wire::connect(address).await;
+    wire.send("nonsense\r\n\r\n").await;
+    let body: serde_json::Value = serde_json::from_slice(&answer(&mut wire).await.1).unwrap();
+    assert_eq!(body["error"]["code"], "malformed_body");
+}
+
+/// No byte has gone to the backend, so no token of the prompt can have been used.
+#[tokio::test]
+async fn a_client_that_leaves_while_its_backend_is_connected_to_is_charged_nothing() {
+    // It accepts, and never shakes hands.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let gateway = start(&routed(
+        &format!("https://localhost:{port}/v1"),
+        "",
+        "on_disconnect = \"cancel\"",
+    ));
+    let mut leaving = Wire::connect(gateway.addresses().http[0]).await;
+    start_chat(&mut leaving, true, "").await;
+    let _held = within(silent.accept()).await.unwrap();
+    drop(leaving);
+    within(gateway.lifecycle().drained()).await;
+    let metrics = get(gateway.addresses().admin.unwrap(), "/metrics").await.1;
+    assert_eq!(metric(&metrics, "tollgate_tokens_total"), None, "{metrics}");
+    assert!(metrics.contains("outcome=\"cancelled\""), "{metrics}");
 }

@@ -1,5 +1,6 @@
 //! What a reload takes, and what a failed one leaves alone.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -94,7 +95,7 @@ fn over_tls(backend: &Running, dir: &Path, client: bool) -> String {
     let dir = dir.display();
     let mut settings = format!("ca = '{dir}/ca.pem'\n");
     if client {
-        settings += &format!("client_cert = '{dir}/cert.pem'\nclient_key = '{dir}/key.pem'\n");
+        let _ = writeln!(settings, "client_cert = '{dir}/cert.pem'\nclient_key = '{dir}/key.pem'");
     }
     let base_url = format!("https://localhost:{}/v1", backend.local_addr().port());
     whole::routed(&base_url, "", &settings)
