@@ -37,7 +37,7 @@ use tower::{ServiceBuilder, ServiceExt};
 use self::attempt::Attempt;
 use self::catalogue::CatalogueLayer;
 use self::draining::DrainingLayer;
-use self::render::Renderer;
+use self::render::{Faults, Renderer};
 use self::route::Routes;
 use self::served::{Models, Served};
 pub use self::state::{Prepared, State};
@@ -52,7 +52,7 @@ pub type DataPlane = BoxCloneSyncService<Request<Body>, Response<Body>, Infallib
 
 /// What answers before there is a request.
 pub fn faults(config: &Config) -> impl RenderFault {
-    Renderer::new(config)
+    Faults::new(config)
 }
 
 /// Builds the stack for a configuration that `state` has adopted.

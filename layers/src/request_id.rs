@@ -146,6 +146,11 @@ impl RequestIdLayer {
             ids: Arc::new(Ids::new()),
         }
     }
+
+    /// A new id, for an answer that is given before there is a request to go through the layer.
+    pub fn make(&self) -> RequestId {
+        self.ids.make()
+    }
 }
 
 impl Default for RequestIdLayer {

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 use http::Response;
+use http::header::{ALLOW, HeaderValue};
+use tollgate_layers::request_id::{RequestIdLayer, X_REQUEST_ID};
 use tollgate_layers::respond::{CodeStyle, Context, OpenAi, Render};
 use tollgate_layers::{Reason, Rejection};
 
@@ -11,6 +13,22 @@ use crate::proxy::{Fault, RenderFault};
 /// The gateway's renderer.
 #[derive(Clone, Debug)]
 pub(super) struct Renderer(OpenAi);
+
+/// What the edge answers before there is a request: outside of the stack, so it makes its own ids.
+#[derive(Clone, Debug)]
+pub(super) struct Faults {
+    renderer: Renderer,
+    ids: RequestIdLayer,
+}
+
+impl Faults {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            renderer: Renderer::new(config),
+            ids: RequestIdLayer::new(),
+        }
+    }
+}
 
 impl Renderer {
     pub(super) fn new(config: &Config) -> Self {
@@ -34,13 +52,18 @@ impl Render for Renderer {
     }
 }
 
-impl RenderFault for Renderer {
+impl RenderFault for Faults {
     fn render(&self, fault: Fault) -> Response<Bytes> {
-        let rejection = match fault {
+        let mut rejection = match fault {
             Fault::BadHead => Rejection::new(Reason::MalformedBody).with_message("The request is not valid HTTP."),
             Fault::HeadTimeout => Reason::RequestTimeout.into(),
             Fault::Connect => Reason::MethodNotAllowed.into(),
         };
-        Render::render(&self.0, &rejection, &Context::default())
+        let headers = rejection.headers_mut();
+        headers.insert(X_REQUEST_ID, self.ids.make().header_value().clone());
+        if fault == Fault::Connect {
+            headers.insert(ALLOW, HeaderValue::from_static("GET, POST"));
+        }
+        self.renderer.render(&rejection, &Context::default())
     }
 }
