@@ -95,7 +95,7 @@ impl Service<Request<Held>> for Attempt {
                     Complaint::Other(response) => response,
                     Complaint::Usage => {
                         candidate.backend.refuses_usage.store(true, Ordering::Relaxed);
-                        this.send(candidate, ready.without_usage(candidate, asked).request())
+                        this.send(candidate, ready.without_usage(candidate, asked)?.request())
                             .await?
                     }
                 };
@@ -135,7 +135,7 @@ impl Backend {
 struct Prepared {
     uri: Uri,
     headers: HeaderMap,
-    extension: Arc<crate::proxy::Endpoint>,
+    extension: Arc<crate::proxy::Origin>,
     original: Held,
     body: Held,
     asks_usage: bool,
@@ -173,19 +173,19 @@ impl Prepared {
             endpoint: call.endpoint,
             sent: candidate.sent.clone(),
         };
-        prepared.edit(candidate, asked);
+        prepared.edit(candidate, asked)?;
         Ok(prepared)
     }
 
     /// The same request with the client's own word on usage.
-    fn without_usage(mut self, candidate: &Candidate, asked: &ModelRequest) -> Self {
+    fn without_usage(mut self, candidate: &Candidate, asked: &ModelRequest) -> Result<Self, Rejection> {
         self.asks_usage = false;
-        self.edit(candidate, asked);
-        self
+        self.edit(candidate, asked)?;
+        Ok(self)
     }
 
     /// The client's bytes with what must differ spliced in: the backend's name of the model, the cap, usage.
-    fn edit(&mut self, candidate: &Candidate, asked: &ModelRequest) {
+    fn edit(&mut self, candidate: &Candidate, asked: &ModelRequest) -> Result<(), Rejection> {
         let mut edits: Vec<Edit> = Vec::new();
         if *candidate.upstream_model != *asked.model {
             edits.extend(asked.with_model(&candidate.upstream_model));
@@ -200,8 +200,9 @@ impl Prepared {
         }
         self.body = self.original.clone();
         if !edits.is_empty() {
-            self.body.replace(splice(self.original.bytes(), &mut edits));
+            self.body.replace(splice(self.original.bytes(), &mut edits))?;
         }
+        Ok(())
     }
 
     fn request(&self) -> Request<Held> {

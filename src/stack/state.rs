@@ -14,7 +14,7 @@ use tollgate_layers::disconnect::{Rest, Spawn};
 use tollgate_layers::rate_limit::Buckets;
 
 use crate::config;
-use crate::proxy::{Endpoint, EndpointSettings, HttpVersion, Lifecycle, TlsFiles};
+use crate::proxy::{HttpVersion, Lifecycle, Origin, OriginSettings, TlsFiles};
 use crate::telemetry::Telemetry;
 use crate::wiring::limits::Counted;
 
@@ -59,7 +59,7 @@ pub struct Backend {
     /// As configured.
     pub config: Arc<config::Backend>,
     /// How it is reached.
-    pub endpoint: Arc<Endpoint>,
+    pub endpoint: Arc<Origin>,
     /// Whether it once refused `stream_options`, and is not asked for usage again.
     pub refuses_usage: AtomicBool,
     /// Places for answers that are read on after their client has left.
@@ -173,7 +173,7 @@ impl Backend {
         let same = old.filter(|old| *old.endpoint.settings() == settings && same_certificates(&old.config, config));
         let endpoint = match same {
             Some(same) => Arc::clone(&same.endpoint),
-            None => Arc::new(Endpoint::new(settings)?),
+            None => Arc::new(Origin::new(settings)?),
         };
         let places = match (config.max_concurrency, old) {
             (Some(most), Some(old)) if old.config.max_concurrency == Some(most) => old.places.clone(),
@@ -227,7 +227,7 @@ fn same_certificates(old: &config::Backend, new: &config::Backend) -> bool {
     same_identity && roots(old) == roots(new)
 }
 
-fn endpoint_settings(config: &config::Backend) -> EndpointSettings {
+fn endpoint_settings(config: &config::Backend) -> OriginSettings {
     let url = &config.base_url;
     let tls = url.tls.then(|| TlsFiles {
         ca: config.ca.as_ref().map(|roots| roots.path.clone()),
@@ -236,7 +236,7 @@ fn endpoint_settings(config: &config::Backend) -> EndpointSettings {
             .as_ref()
             .map(|identity| (identity.cert_path.clone(), identity.key_path.clone())),
     });
-    EndpointSettings {
+    OriginSettings {
         host: url.host.clone(),
         port: url.port,
         tls,
