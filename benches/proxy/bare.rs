@@ -10,8 +10,8 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tollgate::proxy::{
-    Body, Edge, EdgeSettings, Endpoint, EndpointSettings, Fault, Host, HttpVersion, Lifecycle, Listeners, Protocol,
-    Site, Upstream, UpstreamError, headers,
+    Body, Edge, EdgeSettings, Fault, Host, HttpVersion, Lifecycle, Listeners, Origin, OriginSettings, Protocol, Site,
+    Upstream, UpstreamError, headers,
 };
 use tower::{ServiceExt, service_fn};
 
@@ -25,7 +25,7 @@ pub(crate) fn serve(listen: SocketAddr, backend: SocketAddr) -> io::Result<()> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let settings = EndpointSettings {
+        let settings = OriginSettings {
             host: backend.ip().to_string(),
             port: backend.port(),
             tls: None,
@@ -34,7 +34,7 @@ pub(crate) fn serve(listen: SocketAddr, backend: SocketAddr) -> io::Result<()> {
             max_idle: 128,
             idle_timeout: Duration::from_secs(55),
         };
-        let endpoint = Arc::new(Endpoint::new(settings).map_err(io::Error::other)?);
+        let endpoint = Arc::new(Origin::new(settings).map_err(io::Error::other)?);
         let service = service_fn(move |request: Request<Body>| {
             let endpoint = Arc::clone(&endpoint);
             async move {
@@ -67,7 +67,7 @@ pub(crate) fn serve(listen: SocketAddr, backend: SocketAddr) -> io::Result<()> {
     })
 }
 
-async fn forward(request: Request<Body>, endpoint: Arc<Endpoint>) -> Result<Response<Body>, UpstreamError> {
+async fn forward(request: Request<Body>, endpoint: Arc<Origin>) -> Result<Response<Body>, UpstreamError> {
     let (mut parts, body) = request.into_parts();
     let body = body
         .collect()

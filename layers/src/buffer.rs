@@ -111,7 +111,6 @@ pub struct ResponseFuture<R> {
 pub struct Held {
     bytes: Bytes,
     sent: bool,
-    #[expect(dead_code, reason = "kept for its drop")]
     permit: Option<Arc<Permit>>,
 }
 
@@ -230,11 +229,21 @@ impl Held {
         &self.bytes
     }
 
-    /// Puts other bytes in place of the body, for this clone alone. The budget still counts the original, which the
-    /// other clones keep.
-    pub fn replace(&mut self, bytes: Bytes) {
+    /// Puts other bytes in place of the body, for this clone alone. They are memory of their own, which the budget
+    /// counts like the body's; that one goes on counting for as long as other clones keep it.
+    ///
+    /// # Errors
+    ///
+    /// `overloaded` when the budget has no room for them; then nothing was replaced.
+    pub fn replace(&mut self, bytes: Bytes) -> Result<(), Rejection> {
+        if let Some(old) = &self.permit {
+            let mut permit = Permit::new(Arc::clone(&old.budget), old.owner);
+            permit.grow_to(bytes.len())?;
+            self.permit = Some(Arc::new(permit));
+        }
         self.bytes = bytes;
         self.sent = false;
+        Ok(())
     }
 }
 

@@ -43,7 +43,7 @@ impl Policy for Routes {
         edits.extend(asked.with_model(name));
         edits.extend(asked.with_include_usage());
         let bytes = splice(request.body().bytes(), &mut edits);
-        request.body_mut().replace(bytes);
+        request.body_mut().replace(bytes)?;
         Ok(())
     }
 }

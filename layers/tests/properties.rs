@@ -50,7 +50,7 @@ impl Policy for Routes {
         let mut edits: Vec<_> = asked.with_model(model).into_iter().collect();
         edits.extend(asked.with_include_usage());
         let bytes = splice(request.body().bytes(), &mut edits);
-        request.body_mut().replace(bytes);
+        request.body_mut().replace(bytes)?;
         Ok(())
     }
 }

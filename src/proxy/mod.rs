@@ -22,4 +22,4 @@ pub use edge::{ConnInfo, Edge, EdgeSettings, Fault, RenderFault};
 pub use lifecycle::Lifecycle;
 pub use server::{BindError, Host, Hosted, Listeners, Protocol, Site};
 pub use tls::{CertStore, Certificate, TlsError};
-pub use upstream::{Endpoint, EndpointSettings, HttpVersion, Reused, Sent, TlsFiles, Upstream, UpstreamError};
+pub use upstream::{HttpVersion, Origin, OriginSettings, Reused, Sent, TlsFiles, Upstream, UpstreamError};

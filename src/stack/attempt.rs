@@ -163,7 +163,7 @@ impl Attempt {
         }
         drop(complaint);
         let response = self
-            .send(candidate, ready.without_usage(candidate, asked).into_request())
+            .send(candidate, ready.without_usage(candidate, asked)?.into_request())
             .await?;
         // Only now is it known that the question was what was wrong: a client can bring the words into any complaint.
         if response.status().is_success() {
@@ -177,7 +177,7 @@ impl Attempt {
 struct Prepared {
     uri: Uri,
     headers: HeaderMap,
-    target: Arc<crate::proxy::Endpoint>,
+    target: Arc<crate::proxy::Origin>,
     original: Held,
     body: Held,
     asks_usage: bool,
@@ -208,19 +208,19 @@ impl Prepared {
             endpoint,
             sent: candidate.sent.clone(),
         };
-        prepared.edit(candidate, asked);
+        prepared.edit(candidate, asked)?;
         Ok(prepared)
     }
 
     /// The same request with the client's own word on usage.
-    fn without_usage(mut self, candidate: &Candidate, asked: &ModelRequest) -> Self {
+    fn without_usage(mut self, candidate: &Candidate, asked: &ModelRequest) -> Result<Self, Rejection> {
         self.asks_usage = false;
-        self.edit(candidate, asked);
-        self
+        self.edit(candidate, asked)?;
+        Ok(self)
     }
 
     /// The client's bytes with what must differ spliced in: the backend's name of the model, the cap, usage.
-    fn edit(&mut self, candidate: &Candidate, asked: &ModelRequest) {
+    fn edit(&mut self, candidate: &Candidate, asked: &ModelRequest) -> Result<(), Rejection> {
         let mut edits: Vec<Edit> = Vec::new();
         if *candidate.way().upstream_model != *asked.model {
             edits.extend(asked.with_model(&candidate.way().upstream_model));
@@ -235,8 +235,9 @@ impl Prepared {
         }
         self.body = self.original.clone();
         if !edits.is_empty() {
-            self.body.replace(splice(self.original.bytes(), &mut edits));
+            self.body.replace(splice(self.original.bytes(), &mut edits))?;
         }
+        Ok(())
     }
 
     /// A copy of the request, for one that may have to be sent again.
@@ -257,7 +258,7 @@ impl Prepared {
     fn assemble(
         uri: Uri,
         headers: HeaderMap,
-        target: Arc<crate::proxy::Endpoint>,
+        target: Arc<crate::proxy::Origin>,
         sent: Sent,
         body: Held,
     ) -> Request<Held> {

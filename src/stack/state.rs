@@ -17,7 +17,7 @@ use tollgate_layers::{Reason, Rejection};
 
 use crate::config;
 use crate::dialect::openai;
-use crate::proxy::{Endpoint, EndpointSettings, HttpVersion, Lifecycle, TlsFiles};
+use crate::proxy::{HttpVersion, Lifecycle, Origin, OriginSettings, TlsFiles};
 use crate::telemetry::Telemetry;
 use crate::wiring::limits::{Counted, Numbers};
 
@@ -63,7 +63,7 @@ pub struct Backend {
     /// As configured.
     pub config: Arc<config::Backend>,
     /// How it is reached.
-    pub endpoint: Arc<Endpoint>,
+    pub endpoint: Arc<Origin>,
     /// Whether it once refused `stream_options`, and is not asked for usage again.
     pub refuses_usage: AtomicBool,
     /// Places for answers that are read on after their client has left.
@@ -189,7 +189,7 @@ impl Backend {
         let same = old.filter(|old| *old.endpoint.settings() == settings && same_certificates(&old.config, config));
         let endpoint = match same {
             Some(same) => Arc::clone(&same.endpoint),
-            None => Arc::new(Endpoint::new(settings)?),
+            None => Arc::new(Origin::new(settings)?),
         };
         let uri = |call: openai::Endpoint| Uri::try_from(format!("{}{}", config.base_url.path, call.path()));
         let uris = openai::Endpoint::ALL.map(uri).into_iter().collect::<Result<_, _>>()?;
@@ -264,7 +264,7 @@ fn same_certificates(old: &config::Backend, new: &config::Backend) -> bool {
     same_identity && roots(old) == roots(new)
 }
 
-fn endpoint_settings(config: &config::Backend) -> EndpointSettings {
+fn endpoint_settings(config: &config::Backend) -> OriginSettings {
     let url = &config.base_url;
     let tls = url.tls.then(|| TlsFiles {
         ca: config.ca.as_ref().map(|roots| roots.path.clone()),
@@ -273,7 +273,7 @@ fn endpoint_settings(config: &config::Backend) -> EndpointSettings {
             .as_ref()
             .map(|identity| (identity.cert_path.clone(), identity.key_path.clone())),
     });
-    EndpointSettings {
+    OriginSettings {
         host: url.host.clone(),
         port: url.port,
         tls,

@@ -86,9 +86,14 @@ async fn the_budget_is_held_till_the_last_clone_goes() {
     req.extensions_mut().insert(7_u64);
     let one = held(owned(&budget, 50), req).await.unwrap();
     let mut two = one.clone();
-    two.replace(Bytes::from_static(b"other"));
-    drop(one);
+    let too_long = Bytes::from("x".repeat(1000));
+    assert_eq!(two.replace(too_long).unwrap_err().reason(), Reason::Overloaded);
     assert_eq!((budget.used(), budget.used_by(7)), (30, 30));
+    two.replace(Bytes::from_static(b"other")).unwrap();
+    // Two bodies are held, and both are counted.
+    assert_eq!((budget.used(), budget.used_by(7)), (35, 35));
+    drop(one);
+    assert_eq!((budget.used(), budget.used_by(7)), (5, 5));
     assert_eq!(two.collect().await.unwrap().to_bytes(), "other");
     assert_eq!((budget.used(), budget.used_by(7)), (0, 0));
 }

@@ -72,7 +72,7 @@ impl Policy for Script {
             "as sent",
             "each attempt starts from the client's body"
         );
-        request.body_mut().replace(Bytes::from_static(b"changed"));
+        request.body_mut().replace(Bytes::from_static(b"changed"))?;
         request.extensions_mut().insert(*act);
         if let RefuseToPrepare(reason) = act {
             Err((*reason).into())

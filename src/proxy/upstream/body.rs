@@ -7,8 +7,8 @@ use http_body::{Frame, SizeHint};
 use pingora_core::protocols::http::client::HttpSession;
 use tokio_util::sync::ReusableBoxFuture;
 
-use super::endpoint::Place;
 use super::error::UpstreamError;
+use super::origin::Place;
 
 /// The body of a backend's answer, still on its connection.
 pub(in crate::proxy) struct UpstreamBody {

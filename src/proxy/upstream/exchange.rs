@@ -14,9 +14,9 @@ use tokio::io::AsyncWriteExt;
 
 use super::super::body::{Body, BoxError};
 use super::body::{Connection, UpstreamBody};
-use super::endpoint::{Endpoint, Place, Ready};
 use super::error::UpstreamError;
 use super::head::Head;
+use super::origin::{Origin, Place, Ready};
 use super::{Reused, Sent};
 
 /// The largest body that is copied behind its head, to go out in one write. Pingora's own way takes two, which for
@@ -25,7 +25,7 @@ const ONE_WRITE: u64 = 64 << 10;
 
 /// One exchange, and one more on a fresh connection when a pooled one turns out to be dead before any answer.
 pub(super) async fn exchange<B>(
-    endpoint: &Arc<Endpoint>,
+    origin: &Arc<Origin>,
     head: Head,
     body: B,
     sent: &Sent,
@@ -34,7 +34,7 @@ where
     B: http_body::Body<Data = Bytes> + Clone + Unpin,
     B::Error: Into<BoxError>,
 {
-    let (ready, place, reused) = endpoint.connect(false).await?;
+    let (ready, place, reused) = origin.connect(false).await?;
     sent.begins();
     // A connection of HTTP/2 that is going away takes no more streams, so the pool is safe to ask again. To go around
     // the pool would also leave the new connection in it for ever, under a key that nobody asks for.
@@ -48,7 +48,7 @@ where
     }
     // Boxed, because it is rare and its future as large again.
     Box::pin(async {
-        let (ready, place, reused) = endpoint.connect(fresh).await?;
+        let (ready, place, reused) = origin.connect(fresh).await?;
         let session = send(ready, &place, &head, body).await?;
         Ok(answer(session, place, reused).await)
     })

@@ -6,7 +6,7 @@ use http::{HeaderMap, Method, Request, Uri};
 use pingora_http::RequestHeader;
 
 use super::super::headers::is_hop_by_hop;
-use super::endpoint::Endpoint;
+use super::origin::Origin;
 
 /// A request's head.
 pub(super) struct Head {
@@ -21,7 +21,7 @@ impl Head {
         uri: &Uri,
         mut headers: HeaderMap,
         body: &B,
-        endpoint: &Endpoint,
+        origin: &Origin,
     ) -> Self {
         if headers.keys().any(is_hop_by_hop) {
             let hops: Vec<_> = headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
@@ -29,7 +29,7 @@ impl Head {
                 headers.remove(name);
             }
         }
-        headers.insert(HOST, endpoint.authority().clone());
+        headers.insert(HOST, origin.authority().clone());
         headers.remove(CONTENT_LENGTH);
         // Pingora takes a request without either for one without a body.
         match body.size_hint().exact() {

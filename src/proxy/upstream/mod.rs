@@ -1,10 +1,10 @@
 //! The innermost service: one exchange with a backend, on Pingora's connector and its pool.
 
 mod body;
-mod endpoint;
 mod error;
 mod exchange;
 mod head;
+mod origin;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use http::{Request, Response};
 
 use super::body::{Body, BoxError};
 pub(super) use body::UpstreamBody;
-pub use endpoint::{Endpoint, EndpointSettings, HttpVersion, TlsFiles};
 pub use error::UpstreamError;
 use exchange::exchange;
 use head::Head;
+pub use origin::{HttpVersion, Origin, OriginSettings, TlsFiles};
 
 /// Whether the exchange went over a connection from the pool: an extension of the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl Sent {
     }
 }
 
-/// The service. The request must carry the [`Arc<Endpoint>`](Endpoint) to call in its extensions; its URI's path and
+/// The service. The request must carry the [`Arc<Origin>`](Origin) to call in its extensions; its URI's path and
 /// query are sent as they are, and `host` and the framing are set here.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Upstream;
@@ -60,14 +60,14 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         Box::pin(async move {
-            let endpoint = request
+            let origin = request
                 .extensions_mut()
-                .remove::<Arc<Endpoint>>()
-                .ok_or_else(|| UpstreamError::exchange("the request names no endpoint", false))?;
+                .remove::<Arc<Origin>>()
+                .ok_or_else(|| UpstreamError::exchange("the request names no origin", false))?;
             let sent = request.extensions_mut().remove::<Sent>().unwrap_or_default();
             let (parts, body) = request.into_parts();
-            let head = Head::new(parts.method, &parts.uri, parts.headers, &body, &endpoint);
-            exchange(&endpoint, head, body, &sent).await
+            let head = Head::new(parts.method, &parts.uri, parts.headers, &body, &origin);
+            exchange(&origin, head, body, &sent).await
         })
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::net::TcpListener;
 use tollgate::backend::{Backend, Running, Script};
-use tollgate::proxy::{Endpoint, EndpointSettings, HttpVersion, TlsFiles};
+use tollgate::proxy::{HttpVersion, Origin, OriginSettings, TlsFiles};
 
 use crate::support::bridge::{Certs, Gateway, PATIENT, proxy, settings};
 use crate::support::client::{Ask, Client, Speaks};
@@ -18,17 +18,17 @@ async fn scripted() -> Running {
     Backend::start(Script::default()).await.unwrap()
 }
 
-fn reaching(settings: EndpointSettings) -> Gateway {
+fn reaching(settings: OriginSettings) -> Gateway {
     speaking(Speaks::KeepAlive, settings)
 }
 
-fn speaking(speaks: Speaks, settings: EndpointSettings) -> Gateway {
-    Gateway::serve(speaks, PATIENT, proxy(Arc::new(Endpoint::new(settings).unwrap())))
+fn speaking(speaks: Speaks, settings: OriginSettings) -> Gateway {
+    Gateway::serve(speaks, PATIENT, proxy(Arc::new(Origin::new(settings).unwrap())))
 }
 
 /// Prior knowledge of HTTP/2.
-fn h2(address: SocketAddr) -> EndpointSettings {
-    EndpointSettings {
+fn h2(address: SocketAddr) -> OriginSettings {
+    OriginSettings {
         http: HttpVersion::Http2,
         ..settings(address)
     }
@@ -330,7 +330,7 @@ async fn an_answer_that_comes_before_the_upload_is_read() {
 #[tokio::test]
 async fn a_name_is_resolved() {
     let backend = scripted().await;
-    let gateway = reaching(EndpointSettings {
+    let gateway = reaching(OriginSettings {
         host: "localhost".into(),
         ..settings(backend.local_addr())
     });
@@ -360,7 +360,7 @@ async fn a_connection_that_takes_too_long_is_told_apart() {
     // It accepts, and never shakes hands.
     let backend = RawBackend::bind().await;
     let certs = Certs::new();
-    let gateway = reaching(EndpointSettings {
+    let gateway = reaching(OriginSettings {
         host: "localhost".into(),
         tls: Some(TlsFiles {
             ca: Some(certs.ca()),
@@ -389,8 +389,8 @@ async fn over_tls(certs: &Certs, alpn: &[&[u8]], demands: bool) -> Running {
         .spawn()
 }
 
-fn with_tls(backend: &Running, ca: Option<&Certs>, client: Option<&Certs>) -> EndpointSettings {
-    EndpointSettings {
+fn with_tls(backend: &Running, ca: Option<&Certs>, client: Option<&Certs>) -> OriginSettings {
+    OriginSettings {
         host: "localhost".into(),
         tls: Some(TlsFiles {
             ca: ca.map(Certs::ca),

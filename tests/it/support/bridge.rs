@@ -12,8 +12,8 @@ use http_body_util::{BodyExt as _, Full};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tollgate::proxy::{
-    Body, BodyError, CertStore, Edge, EdgeSettings, Endpoint, EndpointSettings, Fault, Host, HttpVersion, Lifecycle,
-    Listeners, Protocol, Reused, Site, Upstream, headers,
+    Body, BodyError, CertStore, Edge, EdgeSettings, Fault, Host, HttpVersion, Lifecycle, Listeners, Origin,
+    OriginSettings, Protocol, Reused, Site, Upstream, headers,
 };
 use tower::{Service, ServiceExt as _};
 
@@ -197,7 +197,7 @@ fn render(fault: Fault) -> Response<Bytes> {
 
 /// Forwards to one backend: the upload is collected, but on `/refuse`, which answers without a look at it.
 pub(crate) fn proxy(
-    endpoint: Arc<Endpoint>,
+    endpoint: Arc<Origin>,
 ) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + Sync {
     tower::service_fn(move |request: Request<Body>| {
         let endpoint = Arc::clone(&endpoint);
@@ -211,7 +211,7 @@ pub(crate) fn proxy(
 }
 
 /// One exchange with a backend; what goes wrong is the text of a 4xx or 502.
-pub(crate) async fn forward(endpoint: Arc<Endpoint>, request: Request<Body>) -> Response<Body> {
+pub(crate) async fn forward(endpoint: Arc<Origin>, request: Request<Body>) -> Response<Body> {
     let (mut head, body) = request.into_parts();
     let body = match body.collect().await {
         Ok(body) => body.to_bytes(),
@@ -241,8 +241,8 @@ pub(crate) fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Body
     response
 }
 
-pub(crate) fn settings(address: SocketAddr) -> EndpointSettings {
-    EndpointSettings {
+pub(crate) fn settings(address: SocketAddr) -> OriginSettings {
+    OriginSettings {
         host: address.ip().to_string(),
         port: address.port(),
         tls: None,
@@ -254,8 +254,8 @@ pub(crate) fn settings(address: SocketAddr) -> EndpointSettings {
 }
 
 /// A backend in clear.
-pub(crate) fn endpoint(address: SocketAddr) -> Arc<Endpoint> {
-    Endpoint::new(settings(address)).unwrap().into()
+pub(crate) fn endpoint(address: SocketAddr) -> Arc<Origin> {
+    Origin::new(settings(address)).unwrap().into()
 }
 
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {

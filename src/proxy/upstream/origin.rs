@@ -18,9 +18,12 @@ use tokio::time::timeout;
 use super::super::resolve::Resolver;
 use super::error::UpstreamError;
 
+/// A name that was found in less was known.
+const AT_ONCE: Duration = Duration::from_millis(1);
+
 /// How a backend is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndpointSettings {
+pub struct OriginSettings {
     /// A name or an address; an IPv6 address with or without its brackets.
     pub host: String,
     /// The port.
@@ -29,7 +32,8 @@ pub struct EndpointSettings {
     pub tls: Option<TlsFiles>,
     /// Which version of HTTP to speak.
     pub http: HttpVersion,
-    /// How long a connection may take to be made, name, TCP and TLS together.
+    /// How long all of it may take together until a connection can be used: the name's look-up, TCP and TLS, over as many
+    /// of the name's addresses as are tried.
     pub connect_timeout: Duration,
     /// How many idle connections are kept.
     pub max_idle: usize,
@@ -59,14 +63,14 @@ pub enum HttpVersion {
 }
 
 /// A backend that can be called: its addresses and its pool of connections.
-pub struct Endpoint {
+pub struct Origin {
     pool: Pool,
     resolver: Arc<Resolver>,
     authority: HeaderValue,
-    settings: EndpointSettings,
+    settings: OriginSettings,
 }
 
-/// The connections of an endpoint.
+/// The connections of an origin.
 enum Pool {
     /// HTTP/1.1 alone: a connection carries one exchange at a time, and its bytes are ours to write.
     Http1(Box<TransportConnector>),
@@ -88,13 +92,13 @@ pub(super) enum Ready {
 
 /// Where an exchange takes place, and where its connection goes afterwards.
 pub(super) struct Place {
-    endpoint: Arc<Endpoint>,
+    origin: Arc<Origin>,
     pub(super) peer: Arc<HttpPeer>,
 }
 
-// === impl EndpointSettings ===
+// === impl OriginSettings ===
 
-impl EndpointSettings {
+impl OriginSettings {
     /// The `host` header (RFC 9110, section 7.2): an IPv6 address in brackets, the scheme's own port left out.
     fn authority(&self) -> String {
         let bare = self.host.contains(':') && !self.host.starts_with('[');
@@ -118,11 +122,11 @@ impl EndpointSettings {
     }
 }
 
-// === impl Endpoint ===
+// === impl Origin ===
 
-impl Endpoint {
+impl Origin {
     /// A backend with an empty pool. Reads the certificates; resolves and connects nothing yet.
-    pub fn new(settings: EndpointSettings) -> Result<Self, http::Error> {
+    pub fn new(settings: OriginSettings) -> Result<Self, http::Error> {
         let mut options = ConnectorOptions::new(settings.max_idle.max(1));
         if let Some(tls) = &settings.tls {
             options.ca_file = tls.ca.as_ref().map(|path| path.to_string_lossy().into_owned());
@@ -149,7 +153,7 @@ impl Endpoint {
     }
 
     /// What it was made from.
-    pub fn settings(&self) -> &EndpointSettings {
+    pub fn settings(&self) -> &OriginSettings {
         &self.settings
     }
 
@@ -171,8 +175,9 @@ impl Endpoint {
             if let Some(error) = failed.take_if(|_| over) {
                 return Err(error);
             }
-            // The first attempt has Pingora's own limit, which costs nothing where the pool has a connection.
-            let outcome = if tried.is_empty() {
+            // The first attempt has Pingora's own limit, which costs nothing where the pool has a connection, unless the
+            // name has taken a part of the time already.
+            let outcome = if tried.is_empty() && began.elapsed() < AT_ONCE {
                 self.connect_to(&candidate.peer, fresh).await
             } else {
                 let connecting = Box::pin(timeout(left, self.connect_to(&candidate.peer, fresh))).await;
@@ -199,22 +204,22 @@ impl Endpoint {
         };
         let (ready, reused) = connected.map_err(|error| UpstreamError::connect(&error))?;
         let place = Place {
-            endpoint: Arc::clone(self),
+            origin: Arc::clone(self),
             peer: Arc::clone(peer),
         };
         Ok((ready, place, reused))
     }
 }
 
-impl fmt::Debug for Endpoint {
+impl fmt::Debug for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Endpoint")
+        f.debug_struct("Origin")
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
 }
 
-fn peer(settings: &EndpointSettings, address: std::net::SocketAddr) -> HttpPeer {
+fn peer(settings: &OriginSettings, address: std::net::SocketAddr) -> HttpPeer {
     let sni = if settings.tls.is_some() {
         settings.host.clone()
     } else {
@@ -265,9 +270,9 @@ impl Pool {
 impl Place {
     /// Gives a connection back whose exchange is over; one that cannot carry another is closed.
     pub(super) async fn release(self, session: HttpSession) {
-        let Self { endpoint, peer } = self;
-        let idle = Some(endpoint.settings.idle_timeout);
-        match (&endpoint.pool, session) {
+        let Self { origin, peer } = self;
+        let idle = Some(origin.settings.idle_timeout);
+        match (&origin.pool, session) {
             (Pool::Http1(pool), HttpSession::H1(session)) => {
                 if let Some(stream) = reusable(session).await {
                     pool.release_stream(stream, peer.reuse_hash(), idle);
