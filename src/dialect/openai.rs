@@ -236,10 +236,9 @@ pub fn start(bytes: &[u8]) -> Start {
     }
     match serde_json::from_slice::<InBand>(if whole { until_line_end(object) } else { object }) {
         Ok(InBand { error }) if named || error.is_some() => classify(error.as_ref()),
-        Ok(_) => Start::Content,
         Err(error) if error.is_eof() && !whole && bytes.len() < LONGEST_ERROR => Start::Undecided,
         Err(_) if named => Start::Failed,
-        Err(_) => Start::Content,
+        _ => Start::Content,
     }
 }
 
