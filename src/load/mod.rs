@@ -171,7 +171,6 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::backend::{Backend, Script};
 
     #[derive(clap::Parser)]
     struct Cli {
@@ -179,18 +178,9 @@ mod tests {
         load: LoadArgs,
     }
 
-    fn args(url: &str, more: &str) -> LoadArgs {
-        let words = ["load", "--url", url].into_iter().chain(more.split_whitespace());
-        Cli::try_parse_from(words).unwrap().load
-    }
-
-    async fn load(url: &str, more: &str) -> serde_json::Value {
-        let args = args(url, more);
-        let target = Target::resolve(&args.url, false).await.unwrap();
-        let sender = Arc::new(Sender::new(&args, target, Some("k")).unwrap());
-        let tally = Arc::new(Tally::new());
-        let took = drive::drive(&args, &sender, &tally).await;
-        serde_json::to_value(tally.report(&args, took)).unwrap()
+    fn args(more: &str) -> Result<LoadArgs, clap::Error> {
+        let words = ["load", "--url", "http://127.0.0.1:1"];
+        Cli::try_parse_from(words.into_iter().chain(more.split_whitespace())).map(|cli| cli.load)
     }
 
     #[test]
@@ -203,12 +193,9 @@ mod tests {
             "--duration 0s",
             "--header x",
         ] {
-            let words = ["load", "--url", "http://127.0.0.1:1"]
-                .into_iter()
-                .chain(wrong.split_whitespace());
-            assert!(Cli::try_parse_from(words).is_err(), "{wrong}");
+            assert!(args(wrong).is_err(), "{wrong}");
         }
-        let args = args("http://127.0.0.1:1", "--header x-tollgate-script:ttft=1s");
+        let args = args("--header x-tollgate-script:ttft=1s").unwrap();
         assert_eq!(
             args.header[0],
             (
@@ -216,59 +203,5 @@ mod tests {
                 HeaderValue::from_static("ttft=1s")
             )
         );
-    }
-
-    #[tokio::test]
-    async fn a_closed_loop_sends_what_it_may_over_its_connections() {
-        let backend = Backend::start(Script::default().with_header("tokens=5; key=k").unwrap())
-            .await
-            .unwrap();
-        let report = load(&backend.base_url(), "--connections 2 --requests 7 --prompt-tokens 40").await;
-        assert_eq!((&report["sent"], &report["ok"]), (&7.into(), &7.into()));
-        assert_eq!(
-            (&report["tokens"]["completion"], &report["tokens"]["prompt"]),
-            (&35.into(), &280.into())
-        );
-        assert_eq!(report["status"], serde_json::json!({"200": 7}));
-        let counts = backend.stats().now();
-        assert_eq!(counts.requests, 7);
-        assert!(counts.max_in_flight <= 2 && counts.connections <= 2, "{counts:?}");
-    }
-
-    #[tokio::test]
-    async fn a_stream_is_ok_only_when_it_is_whole() {
-        let backend = Backend::start(Script::default().with_header("tokens=4; every=2; fault=cut:2").unwrap());
-        let backend = backend.await.unwrap();
-        let report = load(&backend.base_url(), "--connections 1 --requests 4 --stream").await;
-        assert_eq!((&report["sent"], &report["ok"]), (&4.into(), &2.into()));
-        assert_eq!(report["errors"], serde_json::json!({"connection broke": 2}));
-        // Of a broken stream the tokens that came are counted all the same.
-        assert_eq!(report["tokens"]["completion"], 12);
-        for (fault, error) in [("no_done", "no end of stream"), ("error_event:1", "error in stream")] {
-            let more =
-                format!("--connections 1 --requests 1 --stream --header x-tollgate-script:fault={fault};every=1");
-            assert_eq!(
-                load(&backend.base_url(), &more).await["errors"],
-                serde_json::json!({error: 1})
-            );
-        }
-    }
-
-    #[tokio::test]
-    async fn an_open_loop_keeps_its_rate_and_skips_above_its_bound() {
-        let backend = Backend::start(Script::default()).await.unwrap();
-        let report = load(&backend.base_url(), "--rate 2000 --requests 20").await;
-        assert_eq!(
-            (&report["sent"], &report["ok"], &report["skipped"]),
-            (&20.into(), &20.into(), &0.into())
-        );
-        let more = "--rate 5000 --requests 10 --max-in-flight 1 --timeout 200ms --header x-tollgate-script:fault=stall";
-        let report = load(&backend.base_url(), more).await;
-        assert_eq!(report["ok"], 0);
-        assert_eq!(
-            report["sent"].as_u64().unwrap() + report["skipped"].as_u64().unwrap(),
-            10
-        );
-        assert!(report["errors"]["timeout"].as_u64().unwrap() >= 1);
     }
 }

@@ -1,4 +1,4 @@
-//! Whole exchanges over real sockets.
+//! Whole exchanges over real sockets, and the rule of the imports.
 //!
 //! One binary for all of them: it links once.
 
@@ -6,5 +6,7 @@
 
 mod bridge;
 mod gateway;
+mod imports;
+mod load;
 mod support;
 mod upgrade;

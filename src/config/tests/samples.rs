@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value as Json;
+use sha2::{Digest as _, Sha256};
 
 use crate::config::raw::Root;
 use crate::config::read::{Reader, as_json};
 use crate::config::{Loaded, Loader, Price, schema, tree};
 
-fn sample(name: &str) -> PathBuf {
+pub(super) fn sample(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name)
 }
 
@@ -27,11 +28,10 @@ fn minimal() {
     assert_eq!((warnings, files), (vec![], vec![path]));
     assert_eq!(config.server.listen, ["127.0.0.1:8080".parse().unwrap()]);
     assert_eq!(config.model("demo").unwrap().routes[0].backend.base_url.port, 9000);
-    let key = config
-        .key(&crate::cli::key::sha256("sk-tollgate-demo"))
-        .expect("the documented key");
+    let key_of = |secret: &str| config.key(&Sha256::digest(secret).into());
+    let key = key_of("sk-tollgate-demo").expect("the documented key");
     assert_eq!(&*key.group.name, "default");
-    assert!(config.key(&crate::cli::key::sha256("sk-tollgate-demo2")).is_none());
+    assert!(key_of("sk-tollgate-demo2").is_none());
     assert!(config.model("Demo").is_none() && config.admin.is_none());
 }
 
@@ -79,14 +79,18 @@ fn gateway() {
 }
 
 /// gateway.toml with the settings that it leaves out put in.
-fn whole_gateway() -> tree::Table {
+pub(super) fn whole_gateway_text() -> String {
     let text = fs::read_to_string(sample("gateway.toml")).unwrap();
     let is_setting = |line: &str| line.starts_with('#') && !line.starts_with("# ") && line != "#";
     let lines: Vec<_> = text
         .lines()
         .map(|line| if is_setting(line) { &line[1..] } else { line })
         .collect();
-    tree::parse(&lines.join("\n")).unwrap()
+    lines.join("\n")
+}
+
+fn whole_gateway() -> tree::Table {
+    tree::parse(&whole_gateway_text()).unwrap()
 }
 
 /// Every key of a document as a path without indices and chosen names: `backend.timeout.idle`.
