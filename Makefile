@@ -45,12 +45,11 @@ test: prerequisites
 	    if [ -z "$${!name:-}" ]; then echo "make test: $$name is not set: tests that want it are skipped"; fi; \
 	done
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
-	    set -x; $(CARGO) nextest run $(FLAGS) --no-tests=pass; \
+	    set -x; $(CARGO) nextest run $(FLAGS); $(CARGO) test $(FLAGS) --doc; \
 	else \
 	    echo "make test: cargo-nextest is not installed: cargo test runs the same tests"; \
-	    set -x; $(CARGO) test $(FLAGS) --lib --bins --tests; \
+	    set -x; $(CARGO) test $(FLAGS); \
 	fi
-	$(CARGO) test $(FLAGS) --doc
 
 .PHONY: lint
 lint: prerequisites
