@@ -6,9 +6,9 @@ use http_body_util::StreamBody;
 use tollgate::backend::{Backend, Script};
 use tollgate::proxy::{Body, EdgeSettings, Protocol};
 
-use crate::support::bridge::{Certs, Gateway, PATIENT, endpoint, plain, proxy};
+use crate::support::bridge::{Certs, Exchange, Gateway, PATIENT, endpoint, plain, proxy};
 use crate::support::client::{Ask, Client, Framing, Speaks};
-use crate::support::raw::{RawBackend, Wire};
+use crate::support::raw::Wire;
 use crate::support::within;
 
 const ALL: [Speaks; 5] = [
@@ -23,12 +23,12 @@ const ALL: [Speaks; 5] = [
 #[tokio::test]
 async fn each_chunk_arrives_when_it_is_sent() {
     for speaks in ALL {
-        let backend = RawBackend::bind().await;
-        let gateway = Gateway::proxy(speaks, backend.address);
-        let mut client = Client::connect(&gateway, speaks).await;
-        client.start(&Ask::post("/v1/x", "hello")).await;
-        let mut upstream = backend.accept().await;
-        upstream.request().await.unwrap();
+        let Exchange {
+            gateway,
+            mut client,
+            mut upstream,
+            backend: _backend,
+        } = Exchange::begin(speaks).await;
         upstream
             .send("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
             .await;

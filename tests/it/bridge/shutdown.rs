@@ -2,21 +2,19 @@
 
 use std::time::Duration;
 
-use crate::support::bridge::{Gateway, PATIENT, plain};
+use crate::support::bridge::{Exchange, Gateway, PATIENT, plain};
 use crate::support::client::{Ask, Client, Speaks};
-use crate::support::raw::{RawBackend, Wire};
+use crate::support::raw::Wire;
 use crate::support::within;
 use tollgate::proxy::EdgeSettings;
 
-fn hello(settings: EdgeSettings) -> Gateway {
-    Gateway::answering(Speaks::KeepAlive, settings, |_| async {
-        plain(http::StatusCode::OK, "hello")
-    })
+fn hello(speaks: Speaks, settings: EdgeSettings) -> Gateway {
+    Gateway::answering(speaks, settings, |_| async { plain(http::StatusCode::OK, "hello") })
 }
 
 #[tokio::test]
 async fn nothing_to_wait_for() {
-    let gateway = hello(PATIENT);
+    let gateway = hello(Speaks::KeepAlive, PATIENT);
     gateway.lifecycle.go_down();
     assert!(gateway.lifecycle.is_going_down());
     assert!(gateway.finish(Duration::from_secs(9)).await);
@@ -25,7 +23,7 @@ async fn nothing_to_wait_for() {
 /// A request may be on the wire already when the process decides to go down.
 #[tokio::test]
 async fn a_resting_connection_is_served_once_more() {
-    let gateway = hello(PATIENT);
+    let gateway = hello(Speaks::KeepAlive, PATIENT);
     let mut client = Client::connect(&gateway, Speaks::KeepAlive).await;
     client.call(&Ask::get("/")).await;
     gateway.lifecycle.go_down();
@@ -41,42 +39,28 @@ async fn a_resting_connection_is_served_once_more() {
     assert!(within(finished).await.unwrap());
 }
 
-/// A connection that says nothing more holds the process up for so long and no longer.
+/// A connection that says nothing more, or one of HTTP/2 with nothing under way, holds the process up for so long and no
+/// longer.
 #[tokio::test]
 async fn a_resting_connection_lingers_for_a_bounded_time() {
-    let gateway = hello(EdgeSettings {
-        linger: Duration::from_millis(100),
-        ..PATIENT
-    });
-    let mut client = Client::connect(&gateway, Speaks::KeepAlive).await;
-    client.call(&Ask::get("/")).await;
-    gateway.lifecycle.go_down();
-    assert!(gateway.finish(Duration::from_secs(9)).await);
-    assert!(client.is_closed().await);
-}
-
-/// A client of HTTP/2 that keeps its connection open, and has nothing under way, does not hold the process up either.
-#[tokio::test]
-async fn an_idle_connection_of_http2_is_bounded_too() {
-    let gateway = Gateway::answering(
-        Speaks::H2c,
-        EdgeSettings {
+    for speaks in [Speaks::KeepAlive, Speaks::H2c] {
+        let settings = EdgeSettings {
             linger: Duration::from_millis(100),
             ..PATIENT
-        },
-        |_| async { plain(http::StatusCode::OK, "hello") },
-    );
-    let mut client = Client::connect(&gateway, Speaks::H2c).await;
-    client.call(&Ask::get("/")).await;
-    gateway.lifecycle.go_down();
-    assert!(gateway.finish(Duration::from_secs(9)).await);
-    assert!(client.is_closed().await);
+        };
+        let gateway = hello(speaks, settings);
+        let mut client = Client::connect(&gateway, speaks).await;
+        client.call(&Ask::get("/")).await;
+        gateway.lifecycle.go_down();
+        assert!(gateway.finish(Duration::from_secs(9)).await);
+        assert!(client.is_closed().await);
+    }
 }
 
 /// A connection whose first request is not there yet.
 #[tokio::test]
 async fn a_new_connection_is_served_once() {
-    let gateway = hello(PATIENT);
+    let gateway = hello(Speaks::KeepAlive, PATIENT);
     let mut wire = Wire::connect(gateway.address).await;
     // Answered, so the gateway has accepted, and the other one before it.
     Client::connect(&gateway, Speaks::Close)
@@ -93,12 +77,12 @@ async fn a_new_connection_is_served_once() {
 }
 
 async fn cut(speaks: Speaks) {
-    let backend = RawBackend::bind().await;
-    let gateway = Gateway::proxy(speaks, backend.address);
-    let mut client = Client::connect(&gateway, speaks).await;
-    client.start(&Ask::post("/v1/x", "hello")).await;
-    let mut upstream = backend.accept().await;
-    upstream.request().await.unwrap();
+    let Exchange {
+        gateway,
+        mut client,
+        mut upstream,
+        backend: _backend,
+    } = Exchange::begin(speaks).await;
     upstream
         .send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n")
         .await;
@@ -136,12 +120,12 @@ async fn a_request_past_the_deadline_is_cut_before_its_head() {
         Speaks::H2c,
         Speaks::H2Tls,
     ] {
-        let backend = RawBackend::bind().await;
-        let gateway = Gateway::proxy(speaks, backend.address);
-        let mut client = Client::connect(&gateway, speaks).await;
-        client.start(&Ask::post("/v1/x", "hello")).await;
-        let mut upstream = backend.accept().await;
-        upstream.request().await.unwrap();
+        let Exchange {
+            gateway,
+            mut client,
+            mut upstream,
+            backend: _backend,
+        } = Exchange::begin(speaks).await;
         gateway.lifecycle.go_down();
         assert!(!gateway.finish(Duration::from_millis(50)).await);
         client.head().await.unwrap_err();

@@ -1,7 +1,6 @@
 //! What an operator does and sees: reloads, health, metrics, access lines, the way down.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -301,39 +300,4 @@ async fn a_stream_past_the_drain_s_end_does_not_look_finished() {
     end.unwrap_err();
     assert!(!String::from_utf8_lossy(&body).contains("[DONE]"));
     assert!(upstream.is_at_end().await, "the backend is let go");
-}
-
-#[tokio::test]
-async fn a_request_that_waits_at_the_drain_s_end_is_told() {
-    let backend = scripted().await;
-    let gateway = Setup::over(backend.local_addr()).server("drain = \"100ms\"").start();
-    let mut client = gateway.client().await;
-    client.start(&chat(false, "fault=stall")).await;
-    within(backend.stats().wait_for(|counts| counts.in_flight == 1)).await;
-    let finishing = tokio::spawn(gateway.inner.shut_down());
-    let head = client.head().await.unwrap();
-    let (body, _) = client.rest().await;
-    let answer = Answer { head, body };
-    answer.refused(503, "draining");
-    let message = "The service is restarting. Please try again.";
-    answer.says("overloaded_error", message, None);
-    assert_eq!(answer.retry(), (Some("1"), None));
-    within(finishing).await.unwrap();
-}
-
-#[tokio::test]
-async fn the_admin_listener_outlives_the_others() {
-    let backend = RawBackend::bind().await;
-    let gateway = Setup::over(backend.address).start();
-    let (upstream, mut client) = streaming(&gateway, &backend).await;
-    let address = gateway.admin();
-    let finishing = tokio::spawn(gateway.inner.shut_down());
-    // One that was accepted before does not count: this waits until the public listener is closed.
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    for (path, status, said) in [("/healthz", 200, "ok\n"), ("/readyz", 503, "draining\n")] {
-        let (head, body) = Client::at(address, Speaks::Close).await.call(&Ask::get(path)).await;
-        assert_eq!((head.status, &body[..]), (status, said.as_bytes()));
-    }
-    ends_well(upstream, &mut client).await;
-    assert!(within(finishing).await.unwrap());
 }

@@ -1,101 +1,10 @@
 //! The program itself: its reloads, its output, its end.
 
-use std::path::Path;
-use std::process::Stdio;
-
-use serde_json::Value;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStderr, Command};
-
 use crate::support::client::{Ask, Client, Speaks};
-use crate::support::gateway::{Answer, KEY, Setup, chat, scripted, secret};
-use crate::support::within;
+use crate::support::gateway::{KEY, Setup, chat, scripted, secret};
+use crate::support::process::Process;
 
 const CREDENTIAL: &str = "sk-of-the-backend-42";
-
-/// `tollgate serve`, and what it has logged so far.
-struct Process {
-    child: Child,
-    log: Lines<BufReader<ChildStderr>>,
-    logged: String,
-    http: std::net::SocketAddr,
-    admin: std::net::SocketAddr,
-}
-
-impl Process {
-    async fn start(config: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
-            .args(["serve", "--config"])
-            .arg(config)
-            .env("THEIRS", CREDENTIAL)
-            .env("TOLLGATE_LOG", "debug")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let nowhere = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut process = Self {
-            child,
-            log,
-            logged: String::new(),
-            http: nowhere,
-            admin: nowhere,
-        };
-        let line = process.says("\"listening\"").await;
-        let address = |name: &str| {
-            let shown = line[name].as_str().unwrap();
-            let digits = shown.trim_matches(|c: char| !c.is_ascii_digit());
-            digits.parse().unwrap()
-        };
-        (process.http, process.admin) = (address("http"), address("admin"));
-        process
-    }
-
-    /// The next line of the log with this in it.
-    async fn says(&mut self, mark: &str) -> Value {
-        loop {
-            let line = within(self.log.next_line()).await.unwrap();
-            let line = line.unwrap_or_else(|| panic!("no {mark} in\n{}", self.logged));
-            self.logged.extend([&*line, "\n"]);
-            if line.contains(mark) {
-                return serde_json::from_str(&line).unwrap();
-            }
-        }
-    }
-
-    async fn signal(&self, name: &str) {
-        let id = self.child.id().unwrap().to_string();
-        let sent = Command::new("kill").args(["-s", name, &id]).status();
-        assert!(within(sent).await.unwrap().success());
-    }
-
-    async fn call(&self, ask: &Ask) -> Answer {
-        let (head, body) = Client::at(self.http, Speaks::Close).await.call(ask).await;
-        Answer { head, body }
-    }
-
-    async fn metrics(&self) -> String {
-        let (_, body) = Client::at(self.admin, Speaks::Close)
-            .await
-            .call(&Ask::get("/metrics"))
-            .await;
-        String::from_utf8(body.into()).unwrap()
-    }
-
-    /// Its exit code, and all that it wrote.
-    async fn end(mut self) -> (Option<i32>, String) {
-        let mut out = String::new();
-        let mut stdout = self.child.stdout.take().unwrap();
-        within(stdout.read_to_string(&mut out)).await.unwrap();
-        while let Some(line) = within(self.log.next_line()).await.unwrap() {
-            self.logged.extend([&*line, "\n"]);
-        }
-        let status = within(self.child.wait()).await.unwrap();
-        (status.code(), out + &self.logged)
-    }
-}
 
 #[tokio::test]
 async fn a_life_of_the_program() {
@@ -110,8 +19,9 @@ async fn a_life_of_the_program() {
         std::fs::rename(new, &path).unwrap();
     };
     write(&setup().key(KEY, "").key("other", "").toml());
-    let mut process = Process::start(&path).await;
-    assert_eq!(process.call(&chat(false, "")).await.head.status, 200);
+    let mut process = Process::spawn(&path, &[], &[("THEIRS", CREDENTIAL), ("TOLLGATE_LOG", "debug")]);
+    let at = process.listens().await;
+    assert_eq!(at.call(&chat(false, "")).await.head.status, 200);
 
     // A file that is wrong is told about, and the one in use stays.
     write("[server]\nlisten = 7\ncolour = \"red\"\n");
@@ -122,10 +32,9 @@ async fn a_life_of_the_program() {
         "{}",
         process.logged
     );
-    assert_eq!(process.call(&chat(false, "")).await.head.status, 200);
+    assert_eq!(at.call(&chat(false, "")).await.head.status, 200);
     assert!(
-        process
-            .metrics()
+        at.metrics()
             .await
             .contains("tollgate_config_reloads_total{result=\"refused\"} 1")
     );
@@ -133,12 +42,11 @@ async fn a_life_of_the_program() {
     // A file that is right takes effect, whether it was noticed or a signal told of it.
     write(&setup().key("other", "").toml());
     process.says("the configuration was reloaded").await;
-    process.call(&chat(false, "")).await.refused(401, "key_invalid");
+    at.call(&chat(false, "")).await.refused(401, "key_invalid");
     process.signal("HUP").await;
     process.says("the configuration was reloaded").await;
     assert!(
-        process
-            .metrics()
+        at.metrics()
             .await
             .contains("tollgate_config_reloads_total{result=\"ok\"} 2")
     );
@@ -154,7 +62,7 @@ async fn a_life_of_the_program() {
     ] {
         for stream in [true, false] {
             let ask = Ask::chat(stream, script).by("other").field("x-hidden", "hush-header");
-            let mut client = Client::at(process.http, Speaks::Close).await;
+            let mut client = Client::at(at.http, Speaks::Close).await;
             client.start(&ask).await;
             client.head().await.unwrap();
             let _ = client.rest().await;
@@ -184,13 +92,7 @@ async fn a_file_that_is_wrong_starts_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tollgate.toml");
     std::fs::write(&path, "[server]\nlisten = 7\ncolour = \"red\"\n").unwrap();
-    let done = Command::new(env!("CARGO_BIN_EXE_tollgate"))
-        .args(["serve", "--config"])
-        .arg(&path)
-        .kill_on_drop(true)
-        .output();
-    let done = within(done).await.unwrap();
-    let said = String::from_utf8(done.stderr).unwrap();
-    assert_eq!(done.status.code(), Some(1), "{said}");
+    let (code, said) = Process::spawn(&path, &[], &[]).end().await;
+    assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("tollgate.toml:2") && said.contains("colour"), "{said}");
 }

@@ -11,13 +11,15 @@ use http::{HeaderName, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tollgate::backend::{Backend, Running, Script};
 use tollgate::proxy::{
     Body, BodyError, CertStore, Edge, EdgeSettings, Fault, Host, HttpVersion, Lifecycle, Listeners, Origin,
     OriginSettings, Protocol, Reused, Site, Upstream, headers,
 };
 use tower::{Service, ServiceExt as _};
 
-use super::client::Speaks;
+use super::client::{Ask, Client, Speaks};
+use super::raw::{RawBackend, Wire};
 use super::within;
 
 /// An authority, and what it has signed.
@@ -32,6 +34,14 @@ pub(crate) struct Gateway {
     pub(crate) lifecycle: Lifecycle,
     pub(crate) certs: Certs,
     host: Host,
+}
+
+/// An exchange under way: the backend has been sent the request, and has said nothing yet.
+pub(crate) struct Exchange {
+    pub(crate) gateway: Gateway,
+    pub(crate) client: Client,
+    pub(crate) backend: RawBackend,
+    pub(crate) upstream: Wire,
 }
 
 pub(crate) const PATIENT: EdgeSettings = EdgeSettings {
@@ -181,6 +191,37 @@ impl Gateway {
     pub(crate) async fn finish(self, drain: Duration) -> bool {
         within(self.host.finish(drain)).await
     }
+}
+
+impl Exchange {
+    pub(crate) async fn begin(speaks: Speaks) -> Self {
+        let backend = RawBackend::bind().await;
+        let gateway = Gateway::proxy(speaks, backend.address);
+        let mut client = Client::connect(&gateway, speaks).await;
+        client.start(&Ask::post("/v1/x", "hello")).await;
+        let mut upstream = backend.accept().await;
+        upstream.request().await.unwrap();
+        Self {
+            gateway,
+            client,
+            backend,
+            upstream,
+        }
+    }
+}
+
+/// A scripted backend that speaks TLS, and may demand that its clients show a certificate of the same authority.
+pub(crate) async fn scripted_tls(certs: &Certs, alpn: &[&[u8]], demands: bool) -> Running {
+    let acceptor = tokio_rustls::TlsAcceptor::from(certs.server(alpn, demands));
+    let backend = Backend::bind("127.0.0.1:0".parse().unwrap(), Script::default());
+    backend
+        .await
+        .unwrap()
+        .with_acceptor(move |socket| {
+            let acceptor = acceptor.clone();
+            async move { acceptor.accept(socket).await }
+        })
+        .spawn()
 }
 
 /// The answers that the edge makes itself, recognisable.

@@ -150,13 +150,14 @@ impl Setup {
         if self.keys == 0 {
             self = self.key(KEY, "");
         }
-        let listen = if self.server.contains("listen = \"[") {
-            ""
-        } else {
-            "listen = \"127.0.0.1:0\""
+        let unless_set = |key: &str, line: &'static str| {
+            let is_set = self.server.lines().any(|line| line.starts_with(key));
+            if is_set { "" } else { line }
         };
+        let listen = unless_set("listen", "listen = \"127.0.0.1:0\"\n");
+        let linger = unless_set("linger", "linger = \"100ms\"\n");
         format!(
-            "[server]\n{listen}\nlinger = \"100ms\"\n{}\n[admin]\nlisten = \"127.0.0.1:0\"\n{}",
+            "[server]\n{listen}{linger}{}\n[admin]\nlisten = \"127.0.0.1:0\"\n{}",
             self.server, self.tables
         )
     }

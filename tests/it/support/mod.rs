@@ -3,8 +3,8 @@
 pub(crate) mod bridge;
 pub(crate) mod client;
 pub(crate) mod gateway;
+pub(crate) mod process;
 pub(crate) mod raw;
-pub(crate) mod whole;
 
 use std::time::Duration;
 
