@@ -47,7 +47,11 @@ pub fn diff_fixed(old: &Config, new: &Config) -> Vec<String> {
         ("server.listen", o.listen != n.listen),
         ("server.h2c_listen", o.h2c_listen != n.h2c_listen),
         ("server.threads", o.threads != n.threads),
+        ("server.client_timeout", o.client_timeout != n.client_timeout),
+        ("server.keepalive", o.keepalive != n.keepalive),
+        ("server.linger", o.linger != n.linger),
         ("server.run_dir", o.run_dir != n.run_dir),
+        ("server.access_log", o.access_log != n.access_log),
         // A new certificate is taken; that there is one, or none, is part of the listener.
         ("server.tls", o.tls.is_some() != n.tls.is_some()),
         ("admin.listen", admin(old) != admin(new)),
