@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use http::Request;
 use http::header::{ALLOW, HeaderName, HeaderValue};
@@ -83,7 +82,7 @@ pub(super) fn caller<B>(tag_header: &HeaderName, request: &Request<B>) -> Result
             facts.tag = tag.map(beginning);
         });
     }
-    caller.check_state(SystemTime::now())?;
+    caller.check_state()?;
     match facts.get::<ClientAddr>() {
         Some(address) if caller.allows_address(address.0) => Ok(()),
         _ => Err(Reason::IpNotAllowed.into()),
