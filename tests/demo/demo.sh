@@ -80,7 +80,7 @@ fi
 
 # === the gateway ===
 
-made=$("$tollgate" key hash --new) || die "no key could be made"
+made=$("$tollgate" key hash --new 2>"$work/key.log") || die "no key could be made:" "$work/key.log"
 key=$(grep -oE 'sk-[A-Za-z0-9]{48}' <<<"$made" | head -n 1 || true)
 sha256=$(grep -oE '[0-9a-f]{64}' <<<"$made" | head -n 1 || true)
 if [ -z "$key" ] || [ -z "$sha256" ]; then die "no key and hash in what tollgate key hash --new prints"; fi
