@@ -153,8 +153,9 @@ pub(super) fn call<B>(request: &mut Request<B>) -> Result<(), Rejection> {
 /// Tokens of the request's prompt, by its bytes, for the limits on tokens: what was used corrects it. An answer is not
 /// guessed at: a client's cap says little of what comes, and a large one must not lock it out.
 pub(super) fn estimate<B>(request: &Request<B>) -> u64 {
-    request
-        .extensions()
-        .get::<ModelRequest>()
-        .map_or(1, |asked| (asked.body_len as u64).div_ceil(4).max(1))
+    let facts = request.extensions();
+    match (facts.get::<ModelRequest>(), facts.get::<Arc<Served>>()) {
+        (Some(asked), Some(served)) => served.learned.prompt().tokens(asked.body_len as u64),
+        _ => 1,
+    }
 }
