@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::{Extensions, Request, Response};
+use http_body_util::BodyExt;
 use ipnet::IpNet;
 use tollgate_layers::bearer_auth::BearerAuthLayer;
 use tollgate_layers::buffer::{self, BufferLayer, Held};
@@ -133,6 +134,8 @@ pub fn data_plane(config: &Config, state: &State) -> DataPlane {
             |request: &Request<Held>| checks::estimate(request),
         ))
         .layer(RequireLayer::new(|request: &mut Request<Held>| checks::call(request)))
+        // A body as one pointer: what follows is half a kilobyte of it, and every layer above would move it.
+        .map_response(|response: Response<_>| response.map(BodyExt::boxed_unsync))
         // From here on once for each attempt.
         .layer(FallbackLayer::new(Routes(models)).with_budget(route::BUDGET))
         // Outside of the meter, so that what is read on after the client has left is metered, too.

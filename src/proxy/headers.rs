@@ -78,7 +78,8 @@ pub fn to_backend(client: &HeaderMap, pass: &[HeaderName]) -> HeaderMap {
 
 /// What a client is sent of a backend's headers.
 pub fn to_client(backend: &HeaderMap) -> HeaderMap {
-    let mut out = HeaderMap::with_capacity(12);
+    // With room for the six of the limits, the id, and what frames the answer.
+    let mut out = HeaderMap::with_capacity(24);
     for (name, value) in backend {
         if TO_CLIENT.contains(name) {
             out.append(name, value.clone());

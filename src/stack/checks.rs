@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use http::Request;
 use http::header::{ALLOW, HeaderName, HeaderValue};
@@ -83,7 +82,7 @@ pub(super) fn caller<B>(tag_header: &HeaderName, request: &Request<B>) -> Result
             facts.tag = tag.map(beginning);
         });
     }
-    caller.check_state(SystemTime::now())?;
+    caller.check_state()?;
     match facts.get::<ClientAddr>() {
         Some(address) if caller.allows_address(address.0) => Ok(()),
         _ => Err(Reason::IpNotAllowed.into()),
@@ -154,8 +153,9 @@ pub(super) fn call<B>(request: &mut Request<B>) -> Result<(), Rejection> {
 /// Tokens of the request's prompt, by its bytes, for the limits on tokens: what was used corrects it. An answer is not
 /// guessed at: a client's cap says little of what comes, and a large one must not lock it out.
 pub(super) fn estimate<B>(request: &Request<B>) -> u64 {
-    request
-        .extensions()
-        .get::<ModelRequest>()
-        .map_or(1, |asked| (asked.body_len as u64).div_ceil(4).max(1))
+    let facts = request.extensions();
+    match (facts.get::<ModelRequest>(), facts.get::<Arc<Served>>()) {
+        (Some(asked), Some(served)) => served.learned.prompt().tokens(asked.body_len as u64),
+        _ => 1,
+    }
 }

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use tollgate_layers::meter::Learned;
+
 use super::State;
 use super::state::Backend;
 use crate::config::{self, Config};
@@ -23,6 +25,8 @@ pub(super) struct Served {
     pub(super) config: Arc<config::Model>,
     /// What its limits are counted by.
     pub(super) number: u64,
+    /// How many bytes its tokens have, from what it was seen to use.
+    pub(super) learned: Arc<Learned>,
     /// By priority.
     pub(super) ways: Vec<Way>,
     /// Other models to try, in order.
@@ -81,6 +85,7 @@ impl Served {
         Self {
             config: Arc::clone(model),
             number: state.numbers().of(&model.name),
+            learned: state.learned(&model.name),
             ways,
             fallback: model.fallback.clone(),
         }

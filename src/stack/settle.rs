@@ -1,9 +1,11 @@
 //! What is done with what an answer has used.
 
+use std::sync::Arc;
+
 use http::Request;
 use tollgate_layers::Reason;
 use tollgate_layers::buffer::Held;
-use tollgate_layers::meter::{End, Outcome, Plan, Sink, Terminal};
+use tollgate_layers::meter::{End, Learned, Outcome, Plan, Sink, Terminal};
 use tollgate_layers::model::ModelRequest;
 
 use super::attempt::{Call, Candidate};
@@ -25,6 +27,7 @@ pub(super) fn plan(request: &Request<Held>) -> Option<Plan<Settle>> {
     let strip = asked.stream && !asked.asked_usage && call.endpoint.takes_include_usage();
     let settle = Settle {
         call: call.clone(),
+        learned: Arc::clone(&candidate.served.learned),
         prompt_bytes: asked.body_len as u64,
         sent: candidate.sent.clone(),
     };
@@ -35,6 +38,8 @@ pub(super) fn plan(request: &Request<Held>) -> Option<Plan<Settle>> {
 #[derive(Debug)]
 pub(super) struct Settle {
     call: Call,
+    /// What is known of the tokens of the model that answers.
+    learned: Arc<Learned>,
     /// Bytes of the request, to estimate the prompt from.
     prompt_bytes: u64,
     sent: Sent,
@@ -43,6 +48,7 @@ pub(super) struct Settle {
 impl Sink for Settle {
     fn settle(self, outcome: Outcome) {
         let tokens = self.tokens(&outcome);
+        self.learned.learn(self.prompt_bytes, &outcome);
         if outcome.end == End::Disconnected
             && !self.sent.is_sent()
             && let Some(reserved) = &self.call.tokens
@@ -82,14 +88,14 @@ impl Settle {
             // It failed before it said anything: the client gets nothing of it, and perhaps another's answer.
             (_, End::Failed(_)) if silent => return None,
             (Some(status), _) if status.is_success() && self.call.endpoint.completes() => {
-                outcome.estimated_completion()
+                self.learned.completion().tokens(outcome.content_bytes)
             }
             (Some(status), _) if status.is_success() => 0,
             // A backend that answered with an error, or not at all, has used nothing that it told of.
             _ => return None,
         };
         Some(Tokens {
-            prompt: self.prompt_bytes.div_ceil(4).max(1),
+            prompt: self.learned.prompt().tokens(self.prompt_bytes),
             completion,
             estimated: true,
             ..Tokens::default()

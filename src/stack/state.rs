@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use tollgate_layers::buffer::Budget;
 use tollgate_layers::concurrency::Slots;
 use tollgate_layers::disconnect::{Rest, Spawn};
+use tollgate_layers::meter::Learned;
 use tollgate_layers::rate_limit::Buckets;
 use tollgate_layers::{Reason, Rejection};
 
@@ -44,6 +45,7 @@ struct Inner {
     tokens: Buckets<Counted>,
     slots: Slots<Counted>,
     numbers: Numbers,
+    learned: Mutex<HashMap<Arc<str>, Arc<Learned>>>,
     backends: Mutex<HashMap<Arc<str>, Arc<Backend>>>,
     left_behind: LeftBehind,
 }
@@ -95,6 +97,7 @@ impl State {
             tokens: Buckets::new(),
             slots: Slots::new(),
             numbers: Numbers::default(),
+            learned: Mutex::default(),
             backends: Mutex::default(),
         }))
     }
@@ -162,6 +165,12 @@ impl State {
     /// What limits count by.
     pub fn numbers(&self) -> &Numbers {
         &self.0.numbers
+    }
+
+    /// What was learned of the tokens of the model of this name, in whatever configuration.
+    pub fn learned(&self, model: &Arc<str>) -> Arc<Learned> {
+        let mut known = self.0.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(known.entry(Arc::clone(model)).or_default())
     }
 
     /// Requests at once.

@@ -46,27 +46,36 @@ impl Finder {
     pub(super) fn feed(&mut self, chunk: &[u8]) {
         let mut at = 0;
         let mut from = 0;
+        // The last string, where it stands in this chunk: a key is compared where it is, and copied only for the next.
+        let mut last = None;
         while at < chunk.len() {
             if self.in_string {
                 at = self.string(chunk, at);
+                last = None;
                 continue;
             }
-            let structural = |byte: &u8| matches!(byte, b'"' | b':' | b',' | b'{' | b'}' | b'[' | b']');
-            let Some(step) = chunk[at..].iter().position(structural) else {
-                break;
-            };
-            at += step;
             match chunk[at] {
-                b'"' => (self.in_string, self.length) = (true, 0),
-                b':' => self.next = self.name(),
+                b'"' => match closing_quote(chunk, at + 1) {
+                    Some(end) => {
+                        self.ended_string(end - at - 1);
+                        last = Some(at + 1..end);
+                        at = end;
+                    }
+                    None => {
+                        (self.in_string, self.length) = (true, 0);
+                        last = None;
+                    }
+                },
+                b':' => self.next = self.name(last.take().map(|range| &chunk[range])),
                 b',' => self.next = Next::Other,
-                b'{' | b'[' => {
-                    if chunk[at] == b'{' && self.open_object() {
+                b'{' => {
+                    if self.open_object() {
                         from = at;
                     }
                     self.depth += 1;
                 }
-                _ => {
+                b'[' => self.depth += 1,
+                b'}' | b']' => {
                     self.depth = self.depth.saturating_sub(1);
                     self.next = Next::Other;
                     self.inside &= self.depth > 1;
@@ -76,8 +85,13 @@ impl Finder {
                         self.capturing = None;
                     }
                 }
+                _ => {}
             }
             at += 1;
+        }
+        if let Some(range) = last {
+            self.length = 0;
+            self.text(&chunk[range]);
         }
         if self.capturing.is_some() {
             self.capture(&chunk[from..]);
@@ -131,15 +145,19 @@ impl Finder {
             at += run + 1;
             if chunk[at - 1] == b'"' {
                 self.in_string = false;
-                if self.next == Next::Content {
-                    self.content += self.length as u64;
-                }
+                self.ended_string(self.length);
                 return at;
             }
             self.escaped = true;
             self.text(b"\\");
         }
         at
+    }
+
+    fn ended_string(&mut self, length: usize) {
+        if self.next == Next::Content {
+            self.content += length as u64;
+        }
     }
 
     fn text(&mut self, bytes: &[u8]) {
@@ -151,9 +169,9 @@ impl Finder {
         self.length += bytes.len();
     }
 
-    /// What a value is, by the key before its colon.
-    fn name(&self) -> Next {
-        let key = &self.head[..self.length.min(HEAD)];
+    /// What a value is, by the key before its colon: `here` when it stands in the same chunk.
+    fn name(&self, here: Option<&[u8]>) -> Next {
+        let key = here.unwrap_or(&self.head[..self.length.min(HEAD)]);
         let usage_here = self.depth == 1 || self.depth == 2 && self.inside;
         match key {
             b"usage" if usage_here => Next::Usage,
@@ -161,6 +179,24 @@ impl Finder {
             b"content" | b"text" | b"arguments" | b"reasoning_content" | b"reasoning" | b"thinking" => Next::Content,
             _ => Next::Other,
         }
+    }
+}
+
+/// Where a string that goes on at `at` ends, if it ends in this chunk.
+fn closing_quote(chunk: &[u8], mut at: usize) -> Option<usize> {
+    /// Keys, and most values, are shorter: for them a search costs more than it saves.
+    const SHORT: usize = 24;
+    loop {
+        let near = &chunk[at..chunk.len().min(at + SHORT)];
+        at += match near.iter().position(|byte| matches!(byte, b'"' | b'\\')) {
+            Some(run) => run,
+            None => near.len() + memchr2(b'"', b'\\', &chunk[at + near.len()..])?,
+        };
+        if chunk[at] == b'"' {
+            return Some(at);
+        }
+        // What is escaped may be in the next chunk.
+        at = (at + 2 <= chunk.len()).then_some(at + 2)?;
     }
 }
 

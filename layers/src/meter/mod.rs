@@ -54,6 +54,7 @@
 mod body;
 mod guard;
 mod json;
+mod learned;
 mod sse;
 mod usage;
 
@@ -71,6 +72,7 @@ use tower_service::Service;
 
 pub use self::body::ResponseBody;
 use self::guard::Guard;
+pub use self::learned::{BytesPerToken, Learned};
 pub use self::sse::Terminal;
 pub use self::usage::Usage;
 use crate::{Reason, Rejection};
@@ -212,7 +214,8 @@ impl Outcome {
         self.usage.is_some()
     }
 
-    /// Tokens of the answer by its bytes, four to a token and never 0, for when usage was not reported.
+    /// Tokens of the answer by its bytes, four to a token and never 0, for when usage was not reported. [`Learned`] knows
+    /// better.
     pub fn estimated_completion(&self) -> u64 {
         self.content_bytes.div_ceil(4).max(1)
     }

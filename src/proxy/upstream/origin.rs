@@ -1,6 +1,7 @@
 //! A backend that can be called: where it is, and its pool of connections.
 
 use std::fmt;
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +12,7 @@ use pingora_core::connectors::http::Connector;
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::protocols::http::v1::client::HttpSession as Http1Session;
+use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::protocols::{ALPN, Stream};
 use pingora_core::upstreams::peer::{HttpPeer, Peer};
 use tokio::time::timeout;
@@ -77,6 +79,11 @@ enum Pool {
     /// Whatever is negotiated.
     Negotiated(Box<Connector>),
 }
+
+/// A peer whose pooled connections are known to be its own: a pool is one backend's, and holds its connections open.
+/// Pingora would ask the system for the other end's address each time, in case the hash of two backends is the same.
+#[derive(Clone)]
+struct Pooled<'a>(&'a HttpPeer);
 
 /// A connection that is ready for an exchange.
 #[expect(
@@ -170,14 +177,15 @@ impl Origin {
         let mut failed = None;
         loop {
             let candidate = self.resolver.peer(limit).await?;
-            let left = limit.saturating_sub(began.elapsed());
+            let spent = began.elapsed();
+            let left = limit.saturating_sub(spent);
             let over = left.is_zero() || tried.iter().any(|peer| Arc::ptr_eq(peer, &candidate.peer));
             if let Some(error) = failed.take_if(|_| over) {
                 return Err(error);
             }
             // The first attempt has Pingora's own limit, which costs nothing where the pool has a connection, unless the
             // name has taken a part of the time already.
-            let outcome = if tried.is_empty() && began.elapsed() < AT_ONCE {
+            let outcome = if tried.is_empty() && spent < AT_ONCE {
                 self.connect_to(&candidate.peer, fresh).await
             } else {
                 let connecting = Box::pin(timeout(left, self.connect_to(&candidate.peer, fresh))).await;
@@ -250,7 +258,7 @@ fn unpooled(peer: &HttpPeer) -> HttpPeer {
 impl Pool {
     async fn connect(&self, peer: &HttpPeer) -> pingora_error::Result<(Ready, bool)> {
         match self {
-            Self::Http1(pool) => match pool.reused_stream(peer).await {
+            Self::Http1(pool) => match pool.reused_stream(&Pooled(peer)).await {
                 Some(stream) => Ok((Ready::Http1(stream), true)),
                 // Boxed, as are the ways below: the future that makes a connection is kilobytes large, and would be
                 // moved with every request, which hardly ever needs it.
@@ -262,6 +270,36 @@ impl Pool {
                 .await
                 .map(|(session, reused)| (Ready::Session(session), reused)),
         }
+    }
+}
+
+// === impl Pooled ===
+
+impl fmt::Display for Pooled<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Peer for Pooled<'_> {
+    fn address(&self) -> &SocketAddr {
+        self.0.address()
+    }
+
+    fn tls(&self) -> bool {
+        self.0.tls()
+    }
+
+    fn sni(&self) -> &str {
+        self.0.sni()
+    }
+
+    fn reuse_hash(&self) -> u64 {
+        self.0.reuse_hash()
+    }
+
+    fn matches_fd<V: AsRawFd>(&self, _: V) -> bool {
+        true
     }
 }
 

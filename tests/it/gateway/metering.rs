@@ -171,6 +171,48 @@ async fn what_is_not_reported_is_estimated() {
     }
 }
 
+/// What a model was seen to use is what it is thought to use; it outlives a reload, and is its own.
+#[tokio::test]
+async fn an_estimate_follows_what_the_model_reports() {
+    let both = |setup: Setup| {
+        let route = "route = [{ backend = \"main\" }]";
+        setup.model("scripted", route).model("unlearnt", route)
+    };
+    let (mut gateway, backend) = front(both).await;
+    let estimate = async |gateway: &Gateway, model: &str, stream: bool| {
+        let body = format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"Hi"}}],"stream":{stream}}}"#);
+        let ask = post("/v1/chat/completions", body).field("x-tollgate-script", "fault=no_usage; tokens=40");
+        let (counts, estimated) = tokens(&metered(gateway, &ask).await.0);
+        assert!(estimated);
+        (counts[0], counts[2])
+    };
+    let (prompt, completion) = estimate(&gateway, "scripted", true).await;
+    for stream in [false, true].into_iter().cycle().take(60) {
+        // About twice as many tokens of the prompt as four bytes each make, and half as many of the answer.
+        metered(
+            &gateway,
+            &chat(stream, "tokens=40; prompt_tokens=38; completion_tokens=36"),
+        )
+        .await;
+    }
+    gateway
+        .inner
+        .reload(both(Setup::over(backend.local_addr())).config())
+        .unwrap();
+    for stream in [false, true] {
+        let (more, less) = estimate(&gateway, "scripted", stream).await;
+        assert!(
+            more * 2 > prompt * 3 && less * 3 < completion * 2,
+            "{more} {prompt}, {less} {completion}"
+        );
+        let own = estimate(&gateway, "unlearnt", stream).await;
+        assert!(
+            own.0.abs_diff(prompt) <= 1 && own.1.abs_diff(completion) <= 1,
+            "{own:?} {prompt} {completion}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn an_estimate_counts_every_choice() {
     let (gateway, _backend) = front(|setup| setup).await;
