@@ -58,16 +58,12 @@ pub(super) struct Candidate {
 /// The service.
 #[derive(Clone, Debug)]
 pub(super) struct Attempt {
-    upstream: Upstream,
     telemetry: Telemetry,
 }
 
 impl Attempt {
     pub(super) fn new(telemetry: Telemetry) -> Self {
-        Self {
-            upstream: Upstream,
-            telemetry,
-        }
+        Self { telemetry }
     }
 }
 
@@ -115,7 +111,7 @@ impl Service<Request<Held>> for Attempt {
     }
 
     fn call(&mut self, request: Request<Held>) -> Self::Future {
-        let mut this = self.clone();
+        let this = self.clone();
         Box::pin(async move {
             let (parts, held) = request.into_parts();
             let facts = |what| move || internal(what);
@@ -125,7 +121,7 @@ impl Service<Request<Held>> for Attempt {
 
             let ready = Prepared::new(candidate, asked, &parts.headers, held)?;
             let response = if ready.asks_usage {
-                this.send_asking(candidate, asked, ready).await?
+                Box::pin(this.send_asking(candidate, asked, ready)).await?
             } else {
                 this.send(candidate, ready.into_request()).await?
             };
@@ -135,9 +131,9 @@ impl Service<Request<Held>> for Attempt {
 }
 
 impl Attempt {
-    async fn send(&mut self, candidate: &Candidate, request: Request<Held>) -> Result<Response<Body>, Rejection> {
+    async fn send(&self, candidate: &Candidate, request: Request<Held>) -> Result<Response<Body>, Rejection> {
         let backend = &candidate.backend().config.name;
-        let response = self.upstream.call(request).await.map_err(|error: UpstreamError| {
+        let response = Upstream::send(request).await.map_err(|error: UpstreamError| {
             tracing::warn!(backend = &**backend, %error, "an attempt failed");
             Rejection::from(error)
         })?;
@@ -148,7 +144,7 @@ impl Attempt {
 
     /// Sends a request that asks for usage; to a backend that refuses the question, once more without it.
     async fn send_asking(
-        &mut self,
+        &self,
         candidate: &Candidate,
         asked: &ModelRequest,
         ready: Prepared,

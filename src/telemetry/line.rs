@@ -2,10 +2,17 @@
 //!
 //! Not by a serializer: there is one line for every request, and the keys are known.
 
+use std::cell::RefCell;
 use std::io::Write as _;
-use std::time::Duration;
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
 
 use super::record::{Attempt, Facts, Tokens};
+
+thread_local! {
+    /// The last second that a line was written in, and its text.
+    static SECOND: RefCell<(Option<u64>, String)> = const { RefCell::new((None, String::new())) };
+}
 
 /// One JSON object under way.
 struct Object<'a> {
@@ -17,14 +24,13 @@ struct Object<'a> {
 impl Facts {
     pub(super) fn write_json(&self, line: &mut Vec<u8>) {
         let mut object = Object::open(line);
-        let time = humantime::format_rfc3339_millis(self.time);
-        object.plain("time", format_args!("\"{time}\""));
+        object.time("time", self.time);
         object.text("request_id", &self.request_id);
         object.text("method", self.method.as_str());
         object.text("path", &self.path);
         object.maybe("endpoint", self.endpoint);
         if let Some(ip) = self.ip {
-            object.plain("ip", format_args!("\"{ip}\""));
+            object.address("ip", ip);
         }
         object.maybe("key", self.key.as_deref());
         object.maybe("account", self.account.as_deref());
@@ -68,10 +74,38 @@ impl<'a> Object<'a> {
         self.line.extend_from_slice(b"\":");
     }
 
-    fn plain(&mut self, key: &str, value: std::fmt::Arguments<'_>) {
+    /// RFC 3339, in UTC, with milliseconds. All but these is the same for a whole second.
+    fn time(&mut self, key: &str, time: SystemTime) {
         self.key(key);
-        // A Vec takes every byte.
-        let _ = self.line.write_fmt(value);
+        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        SECOND.with_borrow_mut(|(second, text)| {
+            if *second != Some(since.as_secs()) {
+                *second = Some(since.as_secs());
+                *text = humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + since).to_string();
+            }
+            self.line.push(b'"');
+            self.line.extend_from_slice(text.trim_end_matches('Z').as_bytes());
+            push_fraction(self.line, since.subsec_millis().into());
+            self.line.extend_from_slice(b"Z\"");
+        });
+    }
+
+    fn address(&mut self, key: &str, address: IpAddr) {
+        self.key(key);
+        self.line.push(b'"');
+        match address {
+            IpAddr::V4(address) => {
+                let mut dot: &[u8] = b"";
+                for octet in address.octets() {
+                    self.line.extend_from_slice(dot);
+                    push_number(self.line, octet.into());
+                    dot = b".";
+                }
+            }
+            // A Vec takes every byte.
+            IpAddr::V6(address) => drop(write!(self.line, "{address}")),
+        }
+        self.line.push(b'"');
     }
 
     fn text(&mut self, key: &str, value: &str) {
@@ -169,7 +203,12 @@ fn push_number(line: &mut Vec<u8>, mut number: u64) {
 fn push_millis(line: &mut Vec<u8>, duration: Duration) {
     let micros = u64::try_from((duration.as_nanos() + 500) / 1000).unwrap_or(u64::MAX);
     push_number(line, micros / 1000);
-    let digit = |place: u64| b'0' + u8::try_from(micros / place % 10).unwrap_or(0);
+    push_fraction(line, micros % 1000);
+}
+
+/// A point, and three digits.
+fn push_fraction(line: &mut Vec<u8>, thousandths: u64) {
+    let digit = |place: u64| b'0' + u8::try_from(thousandths / place % 10).unwrap_or(0);
     line.extend_from_slice(&[b'.', digit(100), digit(10), digit(1)]);
 }
 
@@ -195,6 +234,20 @@ mod tests {
             (1_234_567_890, "1234.568"),
         ] {
             assert_eq!(written(|line| push_millis(line, Duration::from_nanos(nanos))), shown);
+        }
+    }
+
+    #[test]
+    fn times_and_addresses() {
+        let time = |millis| {
+            written(|line| Object::open(line).time("t", SystemTime::UNIX_EPOCH + Duration::from_millis(millis)))
+        };
+        assert_eq!(time(1_700_000_000_007), r#"{"t":"2023-11-14T22:13:20.007Z""#);
+        assert_eq!(time(1_700_000_000_999), r#"{"t":"2023-11-14T22:13:20.999Z""#);
+        assert_eq!(time(1_700_000_001_000), r#"{"t":"2023-11-14T22:13:21.000Z""#);
+        for address in ["10.0.0.255", "::1", "2001:db8::7"] {
+            let shown = written(|line| Object::open(line).address("a", address.parse().expect("an address")));
+            assert_eq!(shown, format!(r#"{{"a":"{address}""#));
         }
     }
 

@@ -3,6 +3,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::keyed::{Picks, Shards};
@@ -88,6 +89,7 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
         let now = self.now();
         self.shared.shards.with(picks, |held| {
             let mut worst: Option<Exhausted> = None;
+            let mut buckets: SmallVec<[Bucket; 4]> = SmallVec::new();
             for (i, (key, limit)) in picks.iter().enumerate() {
                 let bucket = Bucket::current(held.place(i).get(key), *limit, now);
                 if let Some(retry_after) = bucket.wait_for(tokens)
@@ -98,16 +100,16 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
                         retry_after,
                     });
                 }
+                buckets.push(bucket);
             }
             if let Some(worst) = worst {
                 return Err(worst);
             }
             let mut tightest: Option<State> = None;
-            for (i, (key, limit)) in picks.iter().enumerate() {
-                let mut bucket = Bucket::current(held.place(i).get(key), *limit, now);
+            for (i, ((key, _), bucket)) in picks.iter().zip(&mut buckets).enumerate() {
                 bucket.used = bucket.used.saturating_add(tokens.saturating_mul(PARTS));
-                held.place(i).insert(key, bucket, |other| other.at(now).used > 0);
                 tightest = Some(tighter(tightest, bucket.state()));
+                held.place(i).insert(key, *bucket, |other| other.at(now).used > 0);
             }
             Ok(tightest)
         })

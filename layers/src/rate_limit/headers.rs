@@ -1,4 +1,3 @@
-use std::fmt::Write;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -33,42 +32,96 @@ impl Names {
         if left.is_some_and(|left| left <= state.remaining) {
             return;
         }
-        headers.insert(self.limit.clone(), state.limit.into());
-        headers.insert(self.remaining.clone(), state.remaining.into());
-        if let Ok(reset) = HeaderValue::try_from(go_duration(state.reset)) {
-            headers.insert(self.reset.clone(), reset);
-        }
+        headers.insert(self.limit.clone(), Text::number(state.limit).value());
+        headers.insert(self.remaining.clone(), Text::number(state.remaining).value());
+        headers.insert(self.reset.clone(), Text::duration(state.reset).value());
     }
 }
 
-/// A duration as Go writes it and OpenAI sends it: `0s`, `350ms`, `1.2s`, `6m0s`. Rounded up to milliseconds.
-fn go_duration(duration: Duration) -> String {
-    let millis = duration.as_nanos().div_ceil(1_000_000);
-    let mut text = String::with_capacity(12);
-    if (1..1000).contains(&millis) {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{millis}ms");
-        return text;
+/// The text of a value, on the stack: these headers go with every answer, and nine of them are made for some.
+struct Text {
+    bytes: [u8; 32],
+    length: usize,
+}
+
+impl Text {
+    fn new() -> Self {
+        Self {
+            bytes: [0; 32],
+            length: 0,
+        }
     }
-    let (minutes, seconds, fraction) = (millis / 60_000, millis / 1000 % 60, millis % 1000);
-    if minutes >= 60 {
-        let _ = write!(text, "{}h", minutes / 60);
+
+    fn number(number: u64) -> Self {
+        let mut text = Self::new();
+        text.push_number(number);
+        text
     }
-    if minutes > 0 {
-        let _ = write!(text, "{}m", minutes % 60);
+
+    /// A duration as Go writes it and OpenAI sends it: `0s`, `350ms`, `1.2s`, `6m0s`. Rounded up to milliseconds.
+    fn duration(duration: Duration) -> Self {
+        let millis = u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+        let mut text = Self::new();
+        if (1..1000).contains(&millis) {
+            text.push_number(millis);
+            text.push(b"ms");
+            return text;
+        }
+        let (minutes, seconds, fraction) = (millis / 60_000, millis / 1000 % 60, millis % 1000);
+        if minutes >= 60 {
+            text.push_number(minutes / 60);
+            text.push(b"h");
+        }
+        if minutes > 0 {
+            text.push_number(minutes % 60);
+            text.push(b"m");
+        }
+        text.push_number(seconds);
+        if fraction > 0 {
+            let digits = [fraction / 100, fraction / 10 % 10, fraction % 10].map(digit);
+            let zeros = digits.iter().rev().take_while(|digit| **digit == b'0').count();
+            text.push(b".");
+            text.push(&digits[..3 - zeros]);
+        }
+        text.push(b"s");
+        text
     }
-    let _ = write!(text, "{seconds}");
-    if fraction > 0 {
-        let _ = write!(text, ".{fraction:03}");
-        text.truncate(text.trim_end_matches('0').len());
+
+    fn push(&mut self, bytes: &[u8]) {
+        self.bytes[self.length..self.length + bytes.len()].copy_from_slice(bytes);
+        self.length += bytes.len();
     }
-    text.push('s');
-    text
+
+    fn push_number(&mut self, mut number: u64) {
+        let mut digits = [0; 20];
+        let mut at = digits.len();
+        loop {
+            at -= 1;
+            digits[at] = digit(number % 10);
+            number /= 10;
+            if number == 0 {
+                break;
+            }
+        }
+        self.push(&digits[at..]);
+    }
+
+    fn value(&self) -> HeaderValue {
+        HeaderValue::from_bytes(&self.bytes[..self.length]).expect("digits and letters make a header value")
+    }
+}
+
+fn digit(below_ten: u64) -> u8 {
+    b'0' + u8::try_from(below_ten).unwrap_or(0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn go_duration(duration: Duration) -> HeaderValue {
+        Text::duration(duration).value()
+    }
 
     #[test]
     fn durations_are_written_as_go_does() {
@@ -91,6 +144,10 @@ mod tests {
         }
         assert_eq!(go_duration(Duration::from_micros(1)), "1ms");
         assert_eq!(go_duration(Duration::from_micros(999_001)), "1s");
+        assert_eq!(go_duration(Duration::MAX), "5124095576030h25m51.615s");
+        for number in [0, 9, 10, u64::MAX] {
+            assert_eq!(Text::number(number).value(), number.to_string());
+        }
     }
 
     #[test]

@@ -58,16 +58,25 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        Box::pin(async move {
-            let origin = request
-                .extensions_mut()
-                .remove::<Arc<Origin>>()
-                .ok_or_else(|| UpstreamError::exchange("the request names no origin", false))?;
-            let sent = request.extensions_mut().remove::<Sent>().unwrap_or_default();
-            let (parts, body) = request.into_parts();
-            let head = Head::new(parts.method, &parts.uri, parts.headers, &body, &origin);
-            exchange(&origin, head, body, &sent).await
-        })
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        Box::pin(Self::send(request))
+    }
+}
+
+impl Upstream {
+    /// What [`call`](tower::Service::call) does, for a caller that boxes it with what it does itself.
+    pub async fn send<B>(mut request: Request<B>) -> Result<Response<Body>, UpstreamError>
+    where
+        B: http_body::Body<Data = Bytes> + Clone + Unpin,
+        B::Error: Into<BoxError>,
+    {
+        let origin = request
+            .extensions_mut()
+            .remove::<Arc<Origin>>()
+            .ok_or_else(|| UpstreamError::exchange("the request names no origin", false))?;
+        let sent = request.extensions_mut().remove::<Sent>().unwrap_or_default();
+        let (parts, body) = request.into_parts();
+        let head = Head::new(parts.method, &parts.uri, parts.headers, &body, &origin);
+        exchange(&origin, head, body, &sent).await
     }
 }
