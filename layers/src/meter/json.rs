@@ -55,17 +55,17 @@ impl Finder {
                 continue;
             }
             match chunk[at] {
-                b'"' => match closing_quote(chunk, at + 1) {
-                    Some(end) => {
+                b'"' => {
+                    last = if let Some(end) = closing_quote(chunk, at + 1) {
                         self.ended_string(end - at - 1);
-                        last = Some(at + 1..end);
+                        let string = at + 1..end;
                         at = end;
-                    }
-                    None => {
+                        Some(string)
+                    } else {
                         (self.in_string, self.length) = (true, 0);
-                        last = None;
-                    }
-                },
+                        None
+                    };
+                }
                 b':' => self.next = self.name(last.take().map(|range| &chunk[range])),
                 b',' => self.next = Next::Other,
                 b'{' => {
