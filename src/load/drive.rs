@@ -42,8 +42,9 @@ async fn closed(args: &LoadArgs, sender: &Arc<Sender>, tally: &Arc<Tally>, tasks
     for _ in 0..args.connections.unwrap_or(CONNECTIONS) {
         let (sender, tally, left) = (Arc::clone(sender), Arc::clone(tally), Arc::clone(&left));
         tasks.spawn(async move {
+            let mut own = sender.connection();
             while Instant::now() < until && take_one(&left) {
-                sender.send(Instant::now(), &tally).await;
+                sender.send(Instant::now(), &tally, Some(&mut own)).await;
             }
         });
     }
@@ -70,7 +71,7 @@ async fn open(args: &LoadArgs, rate: f64, sender: &Arc<Sender>, tally: &Arc<Tall
         };
         let (sender, tally) = (Arc::clone(sender), Arc::clone(tally));
         tasks.spawn(async move {
-            sender.send(at, &tally).await;
+            sender.send(at, &tally, None).await;
             drop(permit);
         });
     }

@@ -9,6 +9,7 @@
 //!
 //! It speaks cleartext HTTP/1.1, to this machine unless told otherwise, and always ends by itself.
 
+mod connection;
 mod drive;
 mod report;
 mod request;

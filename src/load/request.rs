@@ -1,6 +1,7 @@
 //! One request, and what is read off its answer.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -14,6 +15,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::LoadArgs;
+use super::connection::Connection;
 use super::report::Tally;
 use super::target::Target;
 
@@ -24,6 +26,7 @@ const MAX_KEPT: usize = 16 << 20;
 pub(super) struct Sender {
     client: Client<HttpConnector, Full<Bytes>>,
     uri: Uri,
+    address: SocketAddr,
     headers: HeaderMap,
     body: Bytes,
     stream: bool,
@@ -110,6 +113,7 @@ impl Sender {
         Ok(Self {
             client: Client::builder(TokioExecutor::new()).build(connector),
             uri: target.uri,
+            address: target.address,
             headers,
             body: body(args).into(),
             stream: args.stream,
@@ -117,11 +121,17 @@ impl Sender {
         })
     }
 
-    /// Sends one request that was due at `due`, and notes what came of it.
-    pub(super) async fn send(&self, due: Instant, tally: &Tally) {
+    /// A connection for one who sends one request at a time.
+    pub(super) fn connection(&self) -> Connection {
+        Connection::new(self.address)
+    }
+
+    /// Sends one request that was due at `due`, on its sender's `own` connection or on one of a pool, and notes what came
+    /// of it.
+    pub(super) async fn send(&self, due: Instant, tally: &Tally, own: Option<&mut Connection>) {
         tally.sent();
         let mut outcome = Outcome::default();
-        match tokio::time::timeout(self.timeout, self.exchange(due, &mut outcome)).await {
+        match tokio::time::timeout(self.timeout, self.exchange(due, &mut outcome, own)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => outcome.error = Some(error),
             Err(_) => outcome.error = Some("timeout"),
@@ -130,18 +140,31 @@ impl Sender {
         tally.note(outcome);
     }
 
-    async fn exchange(&self, due: Instant, outcome: &mut Outcome) -> Result<(), &'static str> {
+    async fn exchange(
+        &self,
+        due: Instant,
+        outcome: &mut Outcome,
+        own: Option<&mut Connection>,
+    ) -> Result<(), &'static str> {
         let mut request = Request::post(self.uri.clone())
             .body(Full::new(self.body.clone()))
             .map_err(|_| "request")?;
         request.headers_mut().clone_from(&self.headers);
-        let response = self.client.request(request).await.map_err(|error| {
-            if error.is_connect() {
-                "connect failed"
-            } else {
-                "connection broke"
+        let response = match own {
+            Some(own) => {
+                // A pool does so itself: on the wire stands the path alone.
+                let path = self.uri.path_and_query().cloned();
+                *request.uri_mut() = path.map(Uri::from).unwrap_or_default();
+                own.request(request).await?
             }
-        })?;
+            None => self.client.request(request).await.map_err(|error| {
+                if error.is_connect() {
+                    "connect failed"
+                } else {
+                    "connection broke"
+                }
+            })?,
+        };
         let status = response.status();
         outcome.status = Some(status);
         if self.stream && status.is_success() {

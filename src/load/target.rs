@@ -1,6 +1,7 @@
 //! Where the load goes, and whether it may.
 
 use std::io;
+use std::net::SocketAddr;
 
 use http::{HeaderValue, Uri};
 
@@ -9,6 +10,8 @@ use http::{HeaderValue, Uri};
 pub(super) struct Target {
     /// The whole URL to post to, its host an address.
     pub(super) uri: Uri,
+    /// That address.
+    pub(super) address: SocketAddr,
     /// The host as it was named.
     pub(super) host: HeaderValue,
 }
@@ -35,18 +38,18 @@ impl Target {
                 "not on this machine; --allow-remote, with its owner's consent, sends there all the same",
             ));
         }
-        let addr = addrs.first().ok_or_else(|| wrong("no such host"))?;
+        let address = *addrs.first().ok_or_else(|| wrong("no such host"))?;
         let path = base.path().trim_end_matches('/');
         let suffix = if path.ends_with("/chat/completions") {
             ""
         } else {
             "/chat/completions"
         };
-        let uri = format!("http://{addr}{path}{suffix}")
+        let uri = format!("http://{address}{path}{suffix}")
             .parse()
             .map_err(|_| wrong("not a URL"))?;
         let host = HeaderValue::from_str(authority.as_str()).map_err(|_| wrong("not a URL"))?;
-        Ok(Self { uri, host })
+        Ok(Self { uri, address, host })
     }
 }
 
