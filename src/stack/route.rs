@@ -24,6 +24,7 @@ use crate::wiring::Caller;
 pub(super) const BUDGET: Budget = Budget {
     attempts: 8,
     time: Duration::from_mins(1),
+    share: None,
 };
 
 /// The ways of a model by priority and weight, then those of its fallbacks.
