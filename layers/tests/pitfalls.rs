@@ -165,7 +165,7 @@ async fn no_unstreamed_answer_that_breaks_looks_whole() {
     }
     // What came is not nothing, also where no usage did.
     let pieces = VecDeque::from(["{\"choices\":[{\"message\":{\"content\":\"Hello there\"}}],\"usa"]);
-    let (_, _, outcome) = seen(
+    let (_, cut, outcome) = seen(
         Dying {
             pieces,
             fault: Fault::BrokenJson,
@@ -173,6 +173,7 @@ async fn no_unstreamed_answer_that_breaks_looks_whole() {
         false,
     )
     .await;
+    assert!(cut && outcome.end == End::Failed(Reason::UpstreamFailed));
     assert!(!outcome.reported() && outcome.estimated_completion() == 3);
 }
 
