@@ -142,6 +142,8 @@ pub(super) fn timeouts(facts: &Extensions) -> Timeouts {
     let limits = candidate.backend().config.timeout;
     Timeouts {
         streamed: asked.stream,
+        // The upstream's own: it knows which of its connections is new.
+        connect: None,
         first_byte: Some(limits.first_byte),
         idle: Some(limits.idle),
         total: Some(limits.total),
