@@ -240,7 +240,9 @@ mod tests {
         let judged = |text: &str| {
             let judge = |chunks: &[&[u8]]| {
                 let mut finder = Finder::default();
-                chunks.iter().for_each(|chunk| finder.feed(chunk));
+                for chunk in chunks {
+                    finder.feed(chunk);
+                }
                 (finder.whole(), finder.error())
             };
             let whole = judge(&[text.as_bytes()]);
