@@ -33,29 +33,25 @@ async fn backend(request: Request<Held>) -> Result<Response<Full<Bytes>>, Reject
     let mut edits: Vec<_> = asked.with_include_usage().into_iter().collect();
     let sent: serde_json::Value = serde_json::from_slice(&splice(request.body().bytes(), &mut edits)).unwrap();
     let answers = sent["n"].as_u64().unwrap_or(1);
+    let silent = request.uri().path() == "/silent";
     let usage = format!(r#"{{"prompt_tokens":7,"completion_tokens":{}}}"#, 2 * answers);
-    let mut response = Response::builder();
-    let (mut text, silent) = (String::new(), request.uri().path() == "/silent");
-    if sent["stream"] == true {
-        response = response.header("content-type", "text/event-stream");
-        for index in 0..answers {
-            text +=
-                &format!("data: {{\"choices\":[{{\"index\":{index},\"delta\":{{\"content\":\"Hi there\"}}}}]}}\n\n");
-        }
+    let (kind, text) = if sent["stream"] == true {
+        let delta = "data: {\"choices\":[{\"delta\":{\"content\":\"Hi there\"}}]}\n\n";
+        let mut events = vec![delta.to_owned(); usize::try_from(answers).unwrap()];
         if sent["stream_options"]["include_usage"] == true && !silent {
-            text += &format!("data: {{\"choices\":[],\"usage\":{usage}}}\n\n");
+            events.push(format!("data: {{\"choices\":[],\"usage\":{usage}}}\n\n"));
         }
-        text += DONE;
+        events.push(DONE.to_owned());
+        ("text/event-stream", events.concat())
     } else {
-        response = response.header("content-type", "application/json");
         let choices = vec![r#"{"message":{"content":"Hi there"}}"#; usize::try_from(answers).unwrap()].join(",");
-        let usage = if silent {
-            String::new()
-        } else {
-            format!(r#","usage":{usage}"#)
-        };
-        text = format!(r#"{{"choices":[{choices}]{usage}}}"#);
-    }
+        let usage = if silent { "null" } else { &usage };
+        (
+            "application/json",
+            format!(r#"{{"choices":[{choices}],"usage":{usage}}}"#),
+        )
+    };
+    let mut response = Response::builder().header("content-type", kind);
     if request.uri().path() == "/gzip" {
         response = response.header("content-encoding", "gzip");
     }

@@ -83,9 +83,10 @@ impl Tally {
     }
 
     fn with<T>(&self, now: Instant, run: impl FnOnce(&mut Ring) -> T) -> T {
-        let slot = (self.share.window / SLOTS as u32).max(Duration::from_nanos(1));
+        let (elapsed, window) = (now.saturating_duration_since(self.begun), self.share.window);
+        let slot = elapsed.as_nanos().saturating_mul(SLOTS as u128) / window.as_nanos().max(1);
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        ring.advance(now.saturating_duration_since(self.begun).as_nanos() / slot.as_nanos());
+        ring.advance(slot);
         run(&mut ring)
     }
 }

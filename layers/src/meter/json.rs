@@ -77,7 +77,11 @@ impl Finder {
                         last = None;
                     }
                 }
-                b':' => self.next = self.name(last.take().map(|range| &chunk[range])),
+                b':' => {
+                    self.next = self.name(last.take().map(|range| &chunk[range]));
+                    // A key has one colon, wherever it stood.
+                    self.length = 0;
+                }
                 b',' => self.next = Next::Other,
                 b'{' => {
                     self.error |= self.next == Next::Error;
@@ -263,6 +267,17 @@ mod tests {
         assert_eq!(found(&bytes), whole);
     }
 
+    /// Found by fuzzing: a colon without a key took the key before it where that one had been cut.
+    #[test]
+    fn a_key_has_one_colon() {
+        let text = br#"{"choices":[{"message":{"content":ken8s,33:""total_tokens":2987}}]}"#;
+        let whole = found(&[text]);
+        for one in 0..text.len() {
+            assert_eq!(found(&[&text[..one], &text[one..]]), whole, "cut at {one}");
+        }
+        assert_eq!(found(&text.chunks(1).collect::<Vec<_>>()), whole);
+    }
+
     #[test]
     fn finds_usage_one_level_down_where_it_may_be() {
         let start = br#"{"type":"message_start","message":{"usage":{"input_tokens":5}}}"#;
@@ -278,7 +293,9 @@ mod tests {
         let judged = |text: &str| {
             let judge = |chunks: &[&[u8]]| {
                 let mut finder = Finder::default();
-                chunks.iter().for_each(|chunk| finder.feed(chunk));
+                for chunk in chunks {
+                    finder.feed(chunk);
+                }
                 (finder.whole(), finder.error())
             };
             let whole = judge(&[text.as_bytes()]);

@@ -9,6 +9,9 @@
 //! the client had not ([`Plan::strip`]). And one thing is added: a stream that ends without saying that it is complete
 //! ([`Terminal`]), or a JSON answer that is cut, ends here with an error, so that what broke never looks finished.
 //!
+//! Where no usage comes, [`Learned`] says how many tokens the bytes of a prompt or of an answer are likely to be, from
+//! what the model's other answers reported.
+//!
 //! It needs nothing from other layers, and stands around the single attempt, inside of whatever tries another backend.
 //!
 //! | when | error |
