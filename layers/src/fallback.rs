@@ -8,6 +8,9 @@
 //! An answer begins with its head, or where the policy [awaits](Policy::awaits_start) it, with its first bytes: a
 //! backend that says 200 and then fails, says nothing, or sends its error in band has not begun.
 //!
+//! A [`Budget`] bounds what is tried for one request, and with a [`Share`] what all requests together may try: where
+//! every backend is in trouble, trying again makes it worse.
+//!
 //! It needs the body [held](crate::buffer) and stands inside of all that decides about the request as a whole, around
 //! what is done anew for each attempt: timeouts, metering, the call itself.
 //!
@@ -59,9 +62,12 @@
 //! # }
 //! ```
 
+mod share;
+
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -72,6 +78,8 @@ use http_body::{Body, Frame, SizeHint};
 use tower_layer::Layer;
 use tower_service::Service;
 
+pub use self::share::Share;
+use self::share::Tally;
 use crate::buffer::Held;
 use crate::{Reason, Rejection};
 
@@ -175,6 +183,8 @@ pub struct Budget {
     pub attempts: usize,
     /// After how long no further attempt begins. Those under way have timeouts of their own.
     pub time: Duration,
+    /// How many attempts all requests together may have beyond their first. By default there is no such bound.
+    pub share: Option<Share>,
 }
 
 /// Tries candidates in turn. See the [module](self).
@@ -182,6 +192,7 @@ pub struct Budget {
 pub struct FallbackLayer<P> {
     policy: P,
     budget: Budget,
+    tally: Option<Arc<Tally>>,
 }
 
 /// The service made by [`FallbackLayer`].
@@ -190,6 +201,7 @@ pub struct Fallback<S, P> {
     inner: S,
     policy: P,
     budget: Budget,
+    tally: Option<Arc<Tally>>,
 }
 
 /// The future of [`Fallback`].
@@ -266,6 +278,7 @@ impl Default for Budget {
         Self {
             attempts: 4,
             time: Duration::from_mins(1),
+            share: None,
         }
     }
 }
@@ -349,12 +362,14 @@ impl<P> FallbackLayer<P> {
         Self {
             policy,
             budget: Budget::default(),
+            tally: None,
         }
     }
 
-    /// Tries as much as `budget` allows.
+    /// Tries as much as `budget` allows. A [`Share`] in it is one for all that this layer and its clones make.
     pub fn with_budget(mut self, budget: Budget) -> Self {
         self.budget = budget;
+        self.tally = budget.share.map(|share| Arc::new(Tally::new(share, Instant::now())));
         self
     }
 }
@@ -367,6 +382,7 @@ impl<S, P: Clone> Layer<S> for FallbackLayer<P> {
             inner,
             policy: self.policy.clone(),
             budget: self.budget,
+            tally: self.tally.clone(),
         }
     }
 }
@@ -391,9 +407,9 @@ where
     fn call(&mut self, req: Request<Held>) -> Self::Future {
         let clone = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, clone);
-        let (policy, budget) = (self.policy.clone(), self.budget);
+        let (policy, budget, tally) = (self.policy.clone(), self.budget, self.tally.clone());
         ResponseFuture {
-            inner: Box::pin(drive(inner, policy, budget, req)),
+            inner: Box::pin(drive(inner, policy, budget, tally, req)),
         }
     }
 }
@@ -411,6 +427,7 @@ async fn drive<S, P, B>(
     mut inner: S,
     policy: P,
     budget: Budget,
+    tally: Option<Arc<Tally>>,
     request: Request<Held>,
 ) -> Result<Response<ResponseBody<B>>, Rejection>
 where
@@ -438,7 +455,12 @@ where
         };
         let Some(mut attempt) = attempt else { break };
         let started = Instant::now();
-        let first = *begun.get_or_insert(started);
+        let first = *begun.get_or_insert_with(|| {
+            if let Some(tally) = &tally {
+                tally.request(started);
+            }
+            started
+        });
         let mut watch = Watch {
             policy: &policy,
             candidate: &candidate,
@@ -468,11 +490,16 @@ where
             return answer;
         }
         failures.note(&seen);
-        if candidates.peek().is_some() && first.elapsed() >= budget.time {
+        if candidates.peek().is_some() && (first.elapsed() >= budget.time || !may_go_on(tally.as_deref())) {
             break;
         }
     }
     Err(failures.verdict())
+}
+
+/// Whether the share that all requests have of further attempts has room for one more, which is then taken.
+fn may_go_on(tally: Option<&Tally>) -> bool {
+    tally.is_none_or(|tally| tally.further(Instant::now()))
 }
 
 async fn call<S, B>(inner: &mut S, ready: bool, request: Request<Held>) -> Result<Response<B>, Rejection>

@@ -1,5 +1,5 @@
-//! What other gateways get wrong, shown not to happen here: streams that die as a clean 200, and a throttled client
-//! whose bodies fill the memory.
+//! What other gateways get wrong, shown not to happen here: usage that a client can switch off, streams that die as a
+//! clean 200, and a throttled client whose bodies fill the memory.
 #![cfg(feature = "full")]
 #![expect(clippy::unwrap_used, reason = "tests")]
 
@@ -15,12 +15,129 @@ use http::{Extensions, Request, Response, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full};
 use tollgate_layers::buffer::{Budget, BufferLayer, Config, Held};
-use tollgate_layers::meter::{End, MeterLayer, Outcome, Plan, Terminal};
+use tollgate_layers::meter::{End, Learned, MeterLayer, Outcome, Plan, Terminal};
+use tollgate_layers::model::{Keys, ModelLayer, ModelRequest};
 use tollgate_layers::rate_limit::{Buckets, Picks, RateLimitLayer};
 use tollgate_layers::respond::{OpenAi, RespondLayer};
+use tollgate_layers::splice::splice;
 use tollgate_layers::timeout::{TimeoutLayer, Timeouts};
 use tollgate_layers::{Reason, Rejection};
 use tower::{ServiceBuilder, ServiceExt, service_fn};
+
+// === usage that a client can switch off ===
+
+/// A backend that writes two tokens an answer, and in a stream reports them only when asked. By its path it never
+/// reports, or encodes.
+async fn backend(request: Request<Held>) -> Result<Response<Full<Bytes>>, Rejection> {
+    let asked = request.extensions().get::<ModelRequest>().unwrap();
+    let mut edits: Vec<_> = asked.with_include_usage().into_iter().collect();
+    let sent: serde_json::Value = serde_json::from_slice(&splice(request.body().bytes(), &mut edits)).unwrap();
+    let answers = sent["n"].as_u64().unwrap_or(1);
+    let silent = request.uri().path() == "/silent";
+    let usage = format!(r#"{{"prompt_tokens":7,"completion_tokens":{}}}"#, 2 * answers);
+    let (kind, text) = if sent["stream"] == true {
+        let delta = "data: {\"choices\":[{\"delta\":{\"content\":\"Hi there\"}}]}\n\n";
+        let mut events = vec![delta.to_owned(); usize::try_from(answers).unwrap()];
+        if sent["stream_options"]["include_usage"] == true && !silent {
+            events.push(format!("data: {{\"choices\":[],\"usage\":{usage}}}\n\n"));
+        }
+        events.push(DONE.to_owned());
+        ("text/event-stream", events.concat())
+    } else {
+        let choices = vec![r#"{"message":{"content":"Hi there"}}"#; usize::try_from(answers).unwrap()].join(",");
+        let usage = if silent { "null" } else { &usage };
+        (
+            "application/json",
+            format!(r#"{{"choices":[{choices}],"usage":{usage}}}"#),
+        )
+    };
+    let mut response = Response::builder().header("content-type", kind);
+    if request.uri().path() == "/gzip" {
+        response = response.header("content-encoding", "gzip");
+    }
+    Ok(response.body(Full::from(text)).unwrap())
+}
+
+/// What a client gets for `body`, and what is settled of it.
+async fn metered(path: &str, body: String) -> (Result<String, Reason>, Option<Outcome>) {
+    let (settled, outcomes) = mpsc::channel();
+    let service = ServiceBuilder::new()
+        .layer(BufferLayer::new(Config::new(1 << 20, Budget::new(1 << 20, 1))))
+        .layer(ModelLayer::new(Keys::default()))
+        .layer(MeterLayer::new(move |request: &Request<Held>| {
+            let (settled, asked) = (settled.clone(), request.extensions().get::<ModelRequest>()?);
+            let plan = Plan::new(move |outcome| settled.send(outcome).unwrap()).expect(Terminal::Done);
+            Some(plan.strip(!asked.asked_usage))
+        }))
+        .service(service_fn(backend));
+    let request = Request::post(path).body(Full::from(body)).unwrap();
+    let got = async {
+        let body = service.oneshot(request).await?.into_body().collect().await?;
+        Ok::<_, Rejection>(String::from_utf8(body.to_bytes().into()).unwrap())
+    };
+    let got = got.await.map_err(|rejection| rejection.reason());
+    (got, outcomes.try_recv().ok())
+}
+
+/// Each is metered or refused. What the backend does not tell is estimated, and not nothing.
+#[tokio::test]
+async fn no_client_switches_usage_off() {
+    let of = |rest: &str| format!(r#"{{"model":"m"{rest}}}"#);
+    for (rest, completion, sees) in [
+        ("", 2, true),
+        (r#","n":3"#, 6, true),
+        (r#","service_tier":"auto","background":false"#, 2, true),
+        (r#","stream":true"#, 2, false),
+        (r#","stream":true,"n":4"#, 8, false),
+        (r#","stream":true,"stream_options":null"#, 2, false),
+        (r#","stream":true,"stream_options":{}"#, 2, false),
+        (r#","stream":true,"stream_options":{"include_usage":false}"#, 2, false),
+        (r#","stream":true,"stream_options":{"include_usage":null}"#, 2, false),
+        (r#","stream":true,"stream_options":{"include_usage":true}"#, 2, true),
+    ] {
+        let (got, outcome) = metered("/", of(rest)).await;
+        let usage = outcome.unwrap().usage.unwrap();
+        assert_eq!((usage.prompt, usage.completion), (7, completion), "{rest}");
+        assert_eq!(got.unwrap().contains("prompt_tokens"), sees, "{rest}");
+
+        let (_, outcome) = metered("/silent", of(rest)).await;
+        let outcome = outcome.unwrap();
+        let estimate = Learned::default().completion().tokens(outcome.content_bytes);
+        assert_eq!((outcome.reported(), outcome.end), (false, End::Complete));
+        assert_eq!(
+            (estimate, outcome.estimated_completion()),
+            (completion, completion),
+            "{rest}"
+        );
+
+        let (got, outcome) = metered("/gzip", of(rest)).await;
+        assert_eq!(got, Err(Reason::UpstreamFailed), "what is encoded cannot be metered");
+        assert_eq!(outcome.unwrap().end, End::Failed(Reason::UpstreamFailed));
+    }
+    for (body, reason) in [
+        (of(r#","stream":true,"stream":false"#), Reason::MalformedBody),
+        (of(r#","stream":true,"str\u0065am":false"#), Reason::MalformedBody),
+        (
+            of(r#","stream_options":{"include_usage":true,"include_usage":false}"#),
+            Reason::MalformedBody,
+        ),
+        (
+            of(r#","stream_options":{"include_usage":true},"stream_options":{}"#),
+            Reason::MalformedBody,
+        ),
+        (of(r#","n":1,"n":9"#), Reason::MalformedBody),
+        (of(r#","service_tier":"priority""#), Reason::UnsupportedParameter),
+        (of(r#","background":true"#), Reason::UnsupportedParameter),
+        (
+            r#"{"model":"m","stream":true,"messages":[{"role":"user""#.to_owned(),
+            Reason::MalformedBody,
+        ),
+        (r#"{"model":"m","stream":true}}"#.to_owned(), Reason::MalformedBody),
+    ] {
+        let (got, outcome) = metered("/", body.clone()).await;
+        assert_eq!((got, outcome.is_none()), (Err(reason), true), "{body}");
+    }
+}
 
 // === streams that die ===
 
@@ -165,7 +282,7 @@ async fn no_unstreamed_answer_that_breaks_looks_whole() {
     }
     // What came is not nothing, also where no usage did.
     let pieces = VecDeque::from(["{\"choices\":[{\"message\":{\"content\":\"Hello there\"}}],\"usa"]);
-    let (_, _, outcome) = seen(
+    let (_, cut, outcome) = seen(
         Dying {
             pieces,
             fault: Fault::BrokenJson,
@@ -173,6 +290,7 @@ async fn no_unstreamed_answer_that_breaks_looks_whole() {
         false,
     )
     .await;
+    assert!(cut && outcome.end == End::Failed(Reason::UpstreamFailed));
     assert!(!outcome.reported() && outcome.estimated_completion() == 3);
 }
 

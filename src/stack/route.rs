@@ -24,6 +24,7 @@ use crate::wiring::Caller;
 pub(super) const BUDGET: Budget = Budget {
     attempts: 8,
     time: Duration::from_mins(1),
+    share: None,
 };
 
 /// The ways of a model by priority and weight, then those of its fallbacks.
@@ -141,6 +142,8 @@ pub(super) fn timeouts(facts: &Extensions) -> Timeouts {
     let limits = candidate.backend().config.timeout;
     Timeouts {
         streamed: asked.stream,
+        // The upstream's own: it knows which of its connections is new.
+        connect: None,
         first_byte: Some(limits.first_byte),
         idle: Some(limits.idle),
         total: Some(limits.total),

@@ -220,15 +220,58 @@ async fn the_budget_bounds_attempts_and_time() {
     let two = Budget {
         attempts: 2,
         time: Duration::MAX,
+        share: None,
     };
     assert_eq!(script.run(two).await.unwrap_err().reason(), Reason::UpstreamFailed);
     let no_time = Budget {
         attempts: 9,
         time: Duration::ZERO,
+        share: None,
     };
     let script = Script::new(&[Answer(500), Answer(200)]);
     assert_eq!(script.run(no_time).await.unwrap_err().reason(), Reason::UpstreamFailed);
     assert_eq!(script.log.lock().unwrap().len(), 1);
+}
+
+/// All that a layer and its clones make have one share of further attempts; who gets none is told of the first.
+#[tokio::test]
+async fn the_budget_bounds_the_share_of_all_requests() {
+    let share = Share {
+        percent: 25,
+        reserve: 2,
+        window: Duration::from_hours(1),
+    };
+    let budget = Budget {
+        share: Some(share),
+        ..Budget::default()
+    };
+    let script = Script::new(&[Refuse(Reason::ConnectTimeout), Answer(200)]);
+    let layer = FallbackLayer::new(script.clone()).with_budget(budget);
+    let inner = service_fn(|req: Request<Held>| {
+        let act = *req.extensions().get::<Act>().unwrap();
+        async move {
+            match act {
+                Answer(status) => {
+                    let body = Counted(Arc::new(AtomicUsize::new(1)), [].iter());
+                    Ok(Response::builder().status(status).body(body).unwrap())
+                }
+                _ => Err(Rejection::new(Reason::ConnectTimeout)),
+            }
+        }
+    });
+    let (one, other) = (layer.layer(inner), layer.clone().layer(inner));
+    let mut answered = 0;
+    for turn in 0..100 {
+        let svc = if turn % 2 == 0 { one.clone() } else { other.clone() };
+        match svc
+            .oneshot(Request::new(Held::from(Bytes::from_static(b"as sent"))))
+            .await
+        {
+            Ok(_) => answered += 1,
+            Err(refused) => assert_eq!(refused.reason(), Reason::ConnectTimeout),
+        }
+    }
+    assert_eq!((answered, script.log.lock().unwrap().len()), (27, 127));
 }
 
 /// What the client reads of the first answer that begins.

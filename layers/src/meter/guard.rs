@@ -107,15 +107,16 @@ impl<K: Sink> Guard<K> {
 
     /// The body ended by itself: lets go of what was held back, and settles.
     pub(super) fn finish(&mut self, out: &mut VecDeque<Bytes>) -> Result<(), Rejection> {
-        let Reading::Sse(sse) = &mut self.reading else {
-            self.count(out);
-            self.settle(End::Complete);
-            return Ok(());
-        };
-        sse.finish(out);
-        let seen = sse.seen();
+        if let Reading::Sse(sse) = &mut self.reading {
+            sse.finish(out);
+        }
         self.count(out);
-        let cut = self.terminal != Terminal::None && !seen.terminal;
+        let seen = self.seen();
+        let cut = match &self.reading {
+            Reading::Nothing => false,
+            Reading::Json(finder) => self.status != Some(StatusCode::NO_CONTENT) && !finder.whole(),
+            Reading::Sse(_) => self.terminal != Terminal::None && !seen.terminal,
+        };
         let failed = cut || seen.error;
         self.settle(if failed {
             End::Failed(Reason::UpstreamFailed)
@@ -169,6 +170,7 @@ impl<K: Sink> Guard<K> {
             Reading::Json(finder) => Seen {
                 reports: finder.reports(),
                 content: finder.content(),
+                error: finder.error(),
                 ..Seen::default()
             },
             Reading::Sse(sse) => sse.seen(),

@@ -29,6 +29,11 @@ pub(super) struct Finder {
     captured: Vec<u8>,
     reports: Reports,
     content: u64,
+    /// The first byte of it all was seen, and opens an object or a list.
+    begun: bool,
+    structured: bool,
+    /// Its top level has an `error` that is not null.
+    error: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,11 +44,18 @@ enum Next {
     /// `message` or `response`.
     Outer,
     Content,
+    /// The top level's `error`.
+    Error,
 }
 
 impl Finder {
     /// Reads on.
     pub(super) fn feed(&mut self, chunk: &[u8]) {
+        if !self.begun
+            && let Some(first) = chunk.trim_ascii_start().first()
+        {
+            (self.begun, self.structured) = (true, matches!(first, b'{' | b'['));
+        }
         let mut at = 0;
         let mut from = 0;
         // The last string, where it stands in this chunk: a key is compared where it is, and copied only for the next.
@@ -65,15 +77,23 @@ impl Finder {
                         last = None;
                     }
                 }
-                b':' => self.next = self.name(last.take().map(|range| &chunk[range])),
+                b':' => {
+                    self.next = self.name(last.take().map(|range| &chunk[range]));
+                    // A key has one colon, wherever it stood.
+                    self.length = 0;
+                }
                 b',' => self.next = Next::Other,
                 b'{' => {
+                    self.error |= self.next == Next::Error;
                     if self.open_object() {
                         from = at;
                     }
                     self.depth += 1;
                 }
-                b'[' => self.depth += 1,
+                b'[' => {
+                    self.error |= self.next == Next::Error;
+                    self.depth += 1;
+                }
                 b'}' | b']' => {
                     self.depth = self.depth.saturating_sub(1);
                     self.next = Next::Other;
@@ -100,6 +120,17 @@ impl Finder {
     /// What was found.
     pub(super) fn reports(&self) -> Reports {
         self.reports
+    }
+
+    /// Whether what came is all there is of it: each brace has its other. What is no object, whatever its type says, is
+    /// not judged; nothing at all is no answer.
+    pub(super) fn whole(&self) -> bool {
+        self.begun && (!self.structured || self.depth == 0 && !self.in_string)
+    }
+
+    /// Whether it is an error under the name of an answer: its top level has an `error`, an object or a string.
+    pub(super) fn error(&self) -> bool {
+        self.error
     }
 
     /// Bytes of the answer's text, as they stand in the JSON.
@@ -154,8 +185,10 @@ impl Finder {
     }
 
     fn ended_string(&mut self, length: usize) {
-        if self.next == Next::Content {
-            self.content += length as u64;
+        match self.next {
+            Next::Content => self.content += length as u64,
+            Next::Error => self.error = true,
+            _ => {}
         }
     }
 
@@ -175,6 +208,7 @@ impl Finder {
         match key {
             b"usage" if usage_here => Next::Usage,
             b"message" | b"response" if self.depth == 1 => Next::Outer,
+            b"error" if self.depth == 1 => Next::Error,
             b"content" | b"text" | b"arguments" | b"reasoning_content" | b"reasoning" | b"thinking" => Next::Content,
             _ => Next::Other,
         }
@@ -233,6 +267,17 @@ mod tests {
         assert_eq!(found(&bytes), whole);
     }
 
+    /// Found by fuzzing: a colon without a key took the key before it where that one had been cut.
+    #[test]
+    fn a_key_has_one_colon() {
+        let text = br#"{"choices":[{"message":{"content":ken8s,33:""total_tokens":2987}}]}"#;
+        let whole = found(&[text]);
+        for one in 0..text.len() {
+            assert_eq!(found(&[&text[..one], &text[one..]]), whole, "cut at {one}");
+        }
+        assert_eq!(found(&text.chunks(1).collect::<Vec<_>>()), whole);
+    }
+
     #[test]
     fn finds_usage_one_level_down_where_it_may_be() {
         let start = br#"{"type":"message_start","message":{"usage":{"input_tokens":5}}}"#;
@@ -241,6 +286,43 @@ mod tests {
         assert_eq!(found(&[nested]).0, None);
         let elsewhere = br#"{"other":{"usage":{"input_tokens":9}},"usage":null}"#;
         assert_eq!(found(&[elsewhere]).0, None);
+    }
+
+    #[test]
+    fn tells_a_whole_answer_from_one_that_was_cut_and_from_an_error() {
+        let judged = |text: &str| {
+            let judge = |chunks: &[&[u8]]| {
+                let mut finder = Finder::default();
+                for chunk in chunks {
+                    finder.feed(chunk);
+                }
+                (finder.whole(), finder.error())
+            };
+            let whole = judge(&[text.as_bytes()]);
+            for one in 0..text.len() {
+                let (left, right) = text.as_bytes().split_at(one);
+                assert_eq!(judge(&[left, right]), whole, "{text} cut at {one}");
+            }
+            whole
+        };
+        assert_eq!(judged(ANSWER), (true, false));
+        for cut in 1..ANSWER.len() {
+            assert!(!judged(&ANSWER[..cut]).0, "cut at {cut}");
+        }
+        for (text, expected) in [
+            ("", (false, false)),
+            (" \r\n", (false, false)),
+            ("[1,2]\n", (true, false)),
+            ("{}\n{}\n", (true, false)),
+            ("say \"so", (true, false)),
+            (r#"{"error":null,"data":[]}"#, (true, false)),
+            (r#"{"data":{"error":{"code":1}},"a":"error"}"#, (true, false)),
+            (r#"{"a":["error",{"error":"x"}]}"#, (true, false)),
+            (r#"{"error":{"message":"no"}}"#, (true, true)),
+            (r#"{"id":"x","error" : "no"}"#, (true, true)),
+        ] {
+            assert_eq!(judged(text), expected, "{text}");
+        }
     }
 
     #[test]

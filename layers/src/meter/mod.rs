@@ -7,14 +7,17 @@
 //!
 //! What can be changed on the way is one thing: the event that a stream carries because usage was asked for although
 //! the client had not ([`Plan::strip`]). And one thing is added: a stream that ends without saying that it is complete
-//! ([`Terminal`]) ends here with an error, so that a broken stream never looks finished.
+//! ([`Terminal`]), or a JSON answer that is cut, ends here with an error, so that what broke never looks finished.
+//!
+//! Where no usage comes, [`Learned`] says how many tokens the bytes of a prompt or of an answer are likely to be, from
+//! what the model's other answers reported.
 //!
 //! It needs nothing from other layers, and stands around the single attempt, inside of whatever tries another backend.
 //!
 //! | when | error |
 //! | --- | --- |
 //! | an answer is encoded (Content-Encoding) although identity was asked | `upstream_failed`, in place of the answer |
-//! | a stream ends before its [`Terminal`] | `upstream_failed`, from the body |
+//! | a stream ends before its [`Terminal`], or a JSON answer before its last brace | `upstream_failed`, from the body |
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
@@ -118,7 +121,7 @@ pub struct Outcome {
     pub elapsed: Duration,
     /// Whether `data: [DONE]` came.
     pub saw_done: bool,
-    /// Whether a stream carried an error event.
+    /// Whether the answer carried an error: an event of its stream, or the `error` of its JSON.
     pub saw_error_event: bool,
     /// Whether a stream named a `finish_reason`.
     pub saw_finish_reason: bool,

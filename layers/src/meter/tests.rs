@@ -220,6 +220,33 @@ async fn a_json_answer_is_settled_by_its_last_byte() {
 }
 
 #[tokio::test]
+async fn a_json_answer_that_is_cut_or_an_error_fails_whatever_its_length_says() {
+    let failed = End::Failed(Reason::UpstreamFailed);
+    for (text, cut, content) in [
+        (r#"{"choices":[{"message":{"content":"Hello"}}],"usa"#, true, 5),
+        ("", true, 0),
+        (r#"{"error":{"message":"out of memory"}}"#, false, 0),
+        (
+            r#"{"choices":[{"message":{"content":"Hello"}}],"error":"cut short"}"#,
+            false,
+            5,
+        ),
+    ] {
+        for length in [true, false] {
+            let mut answer = json(text);
+            if !length {
+                answer.headers_mut().unwrap().remove(CONTENT_LENGTH);
+            }
+            let (result, outcomes) = plain(Some(Ok(answer.body(Full::from(text)).unwrap()))).await;
+            assert_eq!(result.is_err(), cut, "{text}");
+            let outcome = only(&outcomes);
+            assert_eq!((outcome.end, outcome.content_bytes), (failed, content), "{text}");
+            assert_eq!(outcome.saw_error_event, !cut);
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_is_no_success_has_no_usage() {
     let text = r#"{"usage":{"prompt_tokens":7}}"#;
     let (result, outcomes) = plain(Some(Ok(json(text).status(400).body(Full::from(text)).unwrap()))).await;

@@ -10,6 +10,7 @@
 //! | --- | --- |
 //! | not a JSON object or a multipart form; truncated, followed by other bytes; a key that is read in it twice; a value of the wrong type | `malformed_body` |
 //! | no model, or an empty one | `model_missing` |
+//! | the path and the body name two models ([`ModelLayer::named_by_path`]); the path's cannot be decoded | `malformed_body`; `path_not_found` |
 //! | a watched parameter set to more than `false`, `null`, `"auto"`, `"default"`; a name of data stored at a backend | `unsupported_parameter` |
 //! | a charset other than UTF-8 | `unsupported_encoding` |
 //!
@@ -37,6 +38,7 @@
 //! ```
 
 mod multipart;
+mod path;
 mod request;
 mod scan;
 
@@ -50,6 +52,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use self::path::{InPath, Named};
 pub use self::request::{Form, ModelRequest, OutputField};
 use self::scan::malformed;
 pub use self::scan::{Field, Key, Keys, Scan, scan};
@@ -70,6 +73,7 @@ pub struct DenyAll;
 #[derive(Clone, Debug)]
 pub struct ModelLayer<D = DenyAll> {
     keys: Keys,
+    path: InPath,
     denies: D,
 }
 
@@ -78,6 +82,7 @@ pub struct ModelLayer<D = DenyAll> {
 pub struct Model<S, D = DenyAll> {
     inner: S,
     keys: Keys,
+    path: InPath,
     denies: D,
 }
 
@@ -116,15 +121,66 @@ impl Denies for DenyAll {
 impl ModelLayer {
     /// Reads `keys`, and refuses each watched one that is set.
     pub fn new(keys: Keys) -> Self {
-        Self { keys, denies: DenyAll }
+        Self {
+            keys,
+            path: InPath::default(),
+            denies: DenyAll,
+        }
     }
 
     /// Leaves it to `denies` which watched parameters are refused for which model.
     pub fn deny_when<D: Denies>(self, denies: D) -> ModelLayer<D> {
         ModelLayer {
             keys: self.keys,
+            path: self.path,
             denies,
         }
+    }
+}
+
+impl<D> ModelLayer<D> {
+    /// Lets `pick` say which part of a path names the model, where one does: a segment of it as it stands there,
+    /// percent-encoded. The body is read all the same, and need not name the model then; names both another, the request is
+    /// `malformed_body`, since nobody knows which the backend obeys. What cannot be decoded is `path_not_found`.
+    ///
+    /// What asks about the model ([`model_allow`](crate::model_allow)) finds it in the [`ModelRequest`] whoever named it.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::{Extensions, Request, Response};
+    /// use tollgate_layers::buffer::Held;
+    /// use tollgate_layers::model::{Keys, ModelLayer, ModelRequest};
+    /// use tollgate_layers::{Reason, Rejection};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Rejection> {
+    /// // /deployments/{model}/chat/completions
+    /// fn deployment(path: &str) -> Option<&str> {
+    ///     path.strip_prefix("/deployments/")?.strip_suffix("/chat/completions")
+    /// }
+    /// let svc = ModelLayer::new(Keys::default()).named_by_path(deployment).layer(service_fn(
+    ///     async |req: Request<Held>| {
+    ///         let asked = req.extensions().get::<ModelRequest>().expect("set by the layer");
+    ///         let path = asked.path_with_model(req.uri().path(), "other");
+    ///         Ok::<_, Rejection>(Response::new((asked.model.to_string(), path)))
+    ///     },
+    /// ));
+    /// let ask = |uri: &str, body: &'static str| {
+    ///     let body = Held::from(Bytes::from_static(body.as_bytes()));
+    ///     svc.clone().oneshot(Request::post(uri).body(body).expect("a request"))
+    /// };
+    ///
+    /// let (model, path) = ask("/deployments/org%2Fgpt/chat/completions", "{}").await?.into_body();
+    /// assert_eq!(model, "org/gpt");
+    /// assert_eq!(path.as_deref(), Some("/deployments/other/chat/completions"));
+    ///
+    /// let refused = ask("/deployments/gpt/chat/completions", r#"{"model":"dearer"}"#).await.unwrap_err();
+    /// assert_eq!(refused.reason(), Reason::MalformedBody);
+    /// # Ok(()) }
+    /// ```
+    pub fn named_by_path(mut self, pick: impl for<'a> Fn(&'a str) -> Option<&'a str> + Send + Sync + 'static) -> Self {
+        self.path = InPath::new(pick);
+        self
     }
 }
 
@@ -135,6 +191,7 @@ impl<S, D: Clone> Layer<S> for ModelLayer<D> {
         Model {
             inner,
             keys: self.keys.clone(),
+            path: self.path.clone(),
             denies: self.denies.clone(),
         }
     }
@@ -155,7 +212,11 @@ where
     }
 
     fn call(&mut self, mut req: Request<Held>) -> Self::Future {
-        let state = match read(req.headers(), req.body().bytes(), &self.keys, &self.denies) {
+        let asked = self.path.read(req.uri().path()).and_then(|named| {
+            let body = req.body().bytes();
+            read(req.headers(), body, &self.keys, named, &self.denies)
+        });
+        let state = match asked {
             Ok(asked) => {
                 req.extensions_mut().insert(asked);
                 State::Called {
@@ -186,12 +247,18 @@ where
 }
 
 /// What the layer does, for those who hold a body without a request.
-fn read(headers: &HeaderMap, body: &[u8], keys: &Keys, denies: &impl Denies) -> Result<ModelRequest, Rejection> {
+fn read(
+    headers: &HeaderMap,
+    body: &[u8],
+    keys: &Keys,
+    named: Option<Named>,
+    denies: &impl Denies,
+) -> Result<ModelRequest, Rejection> {
     let (found, form) = match boundary(headers)? {
         Some(boundary) => (multipart::scan(body, boundary, keys)?, Form::Multipart),
         None => (scan(body, keys)?, Form::Json),
     };
-    let asked = ModelRequest::read(&found, body, form)?;
+    let asked = ModelRequest::read_named(&found, body, form, named)?;
     match found.set().find(|param| denies.denies(&asked.model, param)) {
         None => Ok(asked),
         Some(param) => Err(Rejection::new(Reason::UnsupportedParameter)
@@ -259,7 +326,9 @@ mod tests {
             "application/vnd.x+json",
         ] {
             assert_eq!(
-                &*read(&typed(fine), json, &Keys::default(), &DenyAll).unwrap().model,
+                &*read(&typed(fine), json, &Keys::default(), None, &DenyAll)
+                    .unwrap()
+                    .model,
                 "a"
             );
         }
@@ -270,7 +339,7 @@ mod tests {
             ("application/json; charset=utf-16", Reason::UnsupportedEncoding),
         ] {
             assert_eq!(
-                read(&typed(bad), json, &Keys::default(), &DenyAll)
+                read(&typed(bad), json, &Keys::default(), None, &DenyAll)
                     .unwrap_err()
                     .reason(),
                 reason,
@@ -279,7 +348,7 @@ mod tests {
         }
         let mut twice = typed("application/json");
         twice.append(CONTENT_TYPE, "multipart/form-data; boundary=a".parse().unwrap());
-        assert!(read(&twice, json, &Keys::default(), &DenyAll).is_err());
+        assert!(read(&twice, json, &Keys::default(), None, &DenyAll).is_err());
     }
 
     #[test]
@@ -289,6 +358,7 @@ mod tests {
             &typed("multipart/form-data; boundary=B"),
             form.as_bytes(),
             &Keys::default(),
+            None,
             &DenyAll,
         )
         .unwrap();
@@ -300,11 +370,77 @@ mod tests {
         );
     }
 
+    /// Whoever names it, there is one model; and who asks about it asks about that one.
+    #[tokio::test]
+    #[cfg(feature = "model_allow")]
+    async fn a_model_of_the_path_is_asked_about_like_any_other() {
+        use crate::model_allow::{ModelAllowLayer, ModelSet};
+        use http::{Extensions, Response};
+        use tower::{ServiceBuilder, ServiceExt, service_fn};
+
+        let allowed: ModelSet = "gpt-*".parse().unwrap();
+        let svc = ServiceBuilder::new()
+            .layer(ModelLayer::new(Keys::default()).named_by_path(|path: &str| path.strip_prefix("/of/")))
+            .layer(ModelAllowLayer::new(move |facts: &Extensions| {
+                facts
+                    .get::<ModelRequest>()
+                    .is_some_and(|asked| allowed.contains(&asked.model))
+            }))
+            .service(service_fn(async |req: Request<Held>| {
+                let asked = req.extensions().get::<ModelRequest>().unwrap();
+                let edits = (
+                    asked.with_model("b").is_some(),
+                    asked.path_with_model(req.uri().path(), "a/b"),
+                );
+                Ok::<_, Rejection>(Response::new((asked.model.to_string(), edits)))
+            }));
+        let path = Some("/of/a%2Fb".to_owned());
+        for (uri, body, expected) in [
+            ("/of/gpt-4o", "{}", Ok(("gpt-4o", (false, path.clone())))),
+            ("/of/gpt%2D4o", r#"{"model":"gpt-4o"}"#, Ok(("gpt-4o", (true, path)))),
+            ("/chat", r#"{"model":"gpt-4o"}"#, Ok(("gpt-4o", (true, None)))),
+            ("/of/o3", "{}", Err(Reason::ModelNotAllowed)),
+            ("/of/gpt-4o", r#"{"model":"o3"}"#, Err(Reason::MalformedBody)),
+            ("/of/o3", r#"{"model":"gpt-4o"}"#, Err(Reason::MalformedBody)),
+            (
+                "/of/gpt-4o",
+                r#"{"model":null}"#,
+                Ok(("gpt-4o", (false, Some("/of/a%2Fb".to_owned())))),
+            ),
+            ("/of/gpt-4o", "", Err(Reason::MalformedBody)),
+            ("/of/", "{}", Err(Reason::ModelMissing)),
+            ("/chat", "{}", Err(Reason::ModelMissing)),
+        ] {
+            let request = Request::post(uri).body(Held::from(Bytes::from(body))).unwrap();
+            let answer = svc.clone().oneshot(request).await.map(Response::into_body);
+            let answer = answer.as_ref().map(|(model, edits)| (&**model, edits.clone()));
+            assert_eq!(answer.map_err(Rejection::reason), expected, "{uri} {body}");
+        }
+    }
+
     #[test]
     fn denying_may_depend_on_the_model() {
         let deny = |model: &str, param: &str| model == "a" && param == "store";
         let headers = HeaderMap::new();
-        assert!(read(&headers, br#"{"store":true,"model":"a"}"#, &Keys::default(), &deny).is_err());
-        assert!(read(&headers, br#"{"store":true,"model":"b"}"#, &Keys::default(), &deny).is_ok());
+        assert!(
+            read(
+                &headers,
+                br#"{"store":true,"model":"a"}"#,
+                &Keys::default(),
+                None,
+                &deny
+            )
+            .is_err()
+        );
+        assert!(
+            read(
+                &headers,
+                br#"{"store":true,"model":"b"}"#,
+                &Keys::default(),
+                None,
+                &deny
+            )
+            .is_ok()
+        );
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::path::{self, Named};
 use super::scan::{Key, Scan, malformed};
 use crate::json::{Members, quoted, unescape, whole_number};
 use crate::splice::Edit;
@@ -60,7 +61,9 @@ pub enum OutputField {
 
 #[derive(Clone, Debug)]
 struct Spans {
-    model: Range<usize>,
+    /// `None` when only the path names it.
+    model: Option<Range<usize>>,
+    path: Option<Range<usize>>,
     close: usize,
     options: Options,
     caps: [Option<Cap>; 3],
@@ -103,11 +106,25 @@ impl ModelRequest {
     /// # Errors
     /// `model_missing`; `malformed_body`, with the parameter, for a value of the wrong type.
     pub fn read(scan: &Scan, body: &[u8], form: Form) -> Result<Self, Rejection> {
+        Self::read_named(scan, body, form, None)
+    }
+
+    /// The same where the path may name the model, too: then both must name one.
+    pub(super) fn read_named(scan: &Scan, body: &[u8], form: Form, named: Option<Named>) -> Result<Self, Rejection> {
         let read = Reader { scan, body, form };
-        let (model, at) = match (read.text(Key::Model)?, scan.get(Key::Model)) {
-            (Some(model), Some(field)) if !model.is_empty() => (model, field.value.clone()),
-            _ => return Err(Rejection::new(Reason::ModelMissing).with_param("model")),
+        let of_body = read.text(Key::Model)?;
+        let at = of_body
+            .as_ref()
+            .and(scan.get(Key::Model))
+            .map(|field| field.value.clone());
+        let (of_path, path) = named.map_or((None, None), |named| (Some(named.model), named.at));
+        let model = match (of_body, of_path) {
+            (Some(body), Some(path)) if body != path => {
+                return Err(malformed("The path and the body name different models.".to_owned()).with_param("model"));
+            }
+            (body, path) => path.or(body).filter(|model| !model.is_empty()),
         };
+        let model = model.ok_or_else(|| Rejection::new(Reason::ModelMissing).with_param("model"))?;
         let (options, asked_usage) = read.options()?;
         let mut caps = [const { None }; 3];
         for (cap, field) in caps.iter_mut().zip(OutputField::ALL) {
@@ -134,6 +151,7 @@ impl ModelRequest {
             form,
             spans: Spans {
                 model: at,
+                path,
                 close: scan.close(),
                 options,
                 caps,
@@ -146,16 +164,23 @@ impl ModelRequest {
         self.n.max(self.best_of)
     }
 
-    /// Names another model in the body; `None` when it is named so already.
+    /// Names another model in the body; `None` when it is named so already, or only the path names one.
     pub fn with_model(&self, name: &str) -> Option<Edit> {
         if *name == *self.model {
             return None;
         }
+        let span = self.spans.model.clone()?;
         let with = match self.form {
             Form::Json => quoted(name),
             Form::Multipart => name.to_owned(),
         };
-        Some(Edit::new(self.spans.model.clone(), with))
+        Some(Edit::new(span, with))
+    }
+
+    /// Names another model in `path`, which must be the one that this was read from; `None` when none is named there.
+    pub fn path_with_model(&self, path: &str, name: &str) -> Option<String> {
+        let at = self.spans.path.clone()?;
+        Some([path.get(..at.start)?, &path::encoded(name), path.get(at.end..)?].concat())
     }
 
     /// Asks for usage at the end of the stream; `None` when it is asked for already, or there is nothing to ask: the

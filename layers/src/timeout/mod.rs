@@ -2,9 +2,10 @@
 //!
 //! A [`Policy`] picks the [`Timeouts`] of a request. For a streamed answer these are the time to its first byte (not
 //! merely to its head), the time between its frames, and the time of the whole; for any other answer only the time of
-//! the whole, since a backend that computes for a minute sends nothing meanwhile. Refused are `first_byte_timeout`,
-//! `idle_timeout` and `total_timeout` (504), the last with `x-should-retry: false`. After the head they are the error of
-//! the body. What was waited for is dropped at once.
+//! the whole, since a backend that computes for a minute sends nothing meanwhile. For both there is the time to connect,
+//! where the service [tells](Connected) when it has. Refused are `connect_timeout`, `first_byte_timeout`, `idle_timeout`
+//! and `total_timeout` (504), the last with `x-should-retry: false`. After the head they are the error of the body. What
+//! was waited for is dropped at once.
 //!
 //! Only waiting is timed: what has come is passed on, however late it is asked for, so a slow client is not taken for a
 //! slow backend. It stands around a single attempt, inside of whatever tries another backend. It needs Tokio's timer.
@@ -35,6 +36,8 @@
 mod watch;
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -53,6 +56,9 @@ use crate::Rejection;
 pub struct Timeouts {
     /// Whether the answer was asked for as a stream: then `total` does not count, else nothing but `total` does.
     pub streamed: bool,
+    /// From the call to the connection, as the service tells it with [`Connected`]. A client's transport mostly has such a
+    /// timeout of its own, which is then the one to set.
+    pub connect: Option<Duration>,
     /// From the call to the first byte of the body.
     pub first_byte: Option<Duration>,
     /// Between frames of the body, after its first byte.
@@ -62,6 +68,39 @@ pub struct Timeouts {
     /// The same for streams.
     pub stream_total: Option<Duration>,
 }
+
+/// By which the service says that it is connected: an extension of each request with a [`connect`](Timeouts::connect)
+/// timeout.
+///
+/// It is shared with the clones of the request's extensions. Whoever never tells is taken to be connecting until the head
+/// of the answer comes.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use http::{Extensions, Request, Response};
+/// use http_body_util::Empty;
+/// use tollgate_layers::timeout::{Connected, TimeoutLayer, Timeouts};
+/// use tollgate_layers::{Reason, Rejection};
+/// use tower::{ServiceBuilder, ServiceExt, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
+/// let policy = |_: &Extensions| Timeouts { connect: Some(Duration::from_secs(5)), ..Timeouts::default() };
+/// let service = ServiceBuilder::new().layer(TimeoutLayer::new(policy)).service(service_fn(
+///     |request: Request<Duration>| async move {
+///         tokio::time::sleep(*request.body()).await;
+///         request.extensions().get::<Connected>().expect("there is a timeout").tell();
+///         tokio::time::sleep(Duration::from_mins(1)).await;
+///         Ok::<_, Rejection>(Response::new(Empty::<bytes::Bytes>::new()))
+///     },
+/// ));
+/// assert!(service.clone().oneshot(Request::new(Duration::from_secs(4))).await.is_ok());
+/// let refused = service.oneshot(Request::new(Duration::from_secs(6))).await.err().expect("it took too long");
+/// assert_eq!(refused.reason(), Reason::ConnectTimeout);
+/// # }
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Connected(Arc<AtomicBool>);
 
 /// Picks the timeouts of a request. Closures over the request's extensions are policies.
 pub trait Policy {
@@ -108,6 +147,19 @@ impl<F: Fn(&Extensions) -> Timeouts> Policy for F {
     }
 }
 
+// === impl Connected ===
+
+impl Connected {
+    /// The request goes out now: the time to connect is over, and what is waited for is the answer.
+    pub fn tell(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_told(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 // === impl TimeoutLayer ===
 
 impl<P: Policy> TimeoutLayer<P> {
@@ -144,8 +196,11 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, request: Request<ReqB>) -> Self::Future {
+    fn call(&mut self, mut request: Request<ReqB>) -> Self::Future {
         let watch = Watch::start(self.policy.timeouts(request.extensions()));
+        if let Some(connected) = watch.as_ref().and_then(Watch::connected) {
+            request.extensions_mut().insert(connected);
+        }
         ResponseFuture {
             inner: Some(self.inner.call(request)),
             watch,
@@ -166,6 +221,9 @@ where
         let mut this = self.project();
         let inner = this.inner.as_mut().as_pin_mut().expect("polled after it was ready");
         if let Poll::Ready(result) = inner.poll(cx) {
+            if let Some(watch) = this.watch.as_mut() {
+                watch.answered();
+            }
             let body = |inner| ResponseBody {
                 inner: Some(inner),
                 watch: this.watch.take(),

@@ -91,6 +91,7 @@ async fn run(timeouts: Timeouts, head: u64, pieces: &[(u64, &'static str)], clie
 fn stream(first_byte: u64, idle: u64, whole: Option<u64>) -> Timeouts {
     Timeouts {
         streamed: true,
+        connect: None,
         first_byte: Some(Duration::from_secs(first_byte)),
         idle: Some(Duration::from_secs(idle)),
         total: Some(Duration::from_secs(1)),
@@ -160,6 +161,54 @@ async fn other_answers_are_limited_as_a_whole_only() {
     assert_eq!((seen.frames, seen.end, seen.at), (0, Err(Reason::TotalTimeout), 20));
     let seen = run(limits, 10, &[(4, "a"), (7, "b")], 0).await;
     assert_eq!((seen.frames, seen.end, seen.at), (1, Err(Reason::TotalTimeout), 20));
+}
+
+/// Which refusal comes when, of a service that connects (or never tells), and answers so much later.
+async fn connecting(timeouts: Timeouts, connect: u64, tells: bool, answer: u64) -> (Result<(), Reason>, u64) {
+    let start = Instant::now();
+    let inner = service_fn(move |request: Request<()>| async move {
+        sleep(Duration::from_secs(connect)).await;
+        if tells {
+            request.extensions().get::<Connected>().unwrap().tell();
+        }
+        sleep(Duration::from_secs(answer)).await;
+        Ok::<_, Rejection>(Response::new(http_body_util::Empty::<Bytes>::new()))
+    });
+    let service = TimeoutLayer::new(move |_: &Extensions| timeouts).layer(inner);
+    let end = async {
+        service.oneshot(Request::new(())).await?.into_body().collect().await?;
+        Ok::<_, Rejection>(())
+    };
+    let end = end.await.map_err(|rejection| rejection.reason());
+    (end, start.elapsed().as_secs())
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_tell_that_it_is_connected_is_not_waited_for() {
+    for limits in [stream(20, 3, None), Timeouts::default()] {
+        let limits = Timeouts {
+            connect: Some(Duration::from_secs(5)),
+            ..limits
+        };
+        let late = (Err(Reason::ConnectTimeout), 5);
+        assert_eq!(connecting(limits, 6, true, 0).await, late);
+        assert_eq!(connecting(limits, 2, false, 10).await, late);
+        assert_eq!(connecting(limits, 4, true, 10).await, (Ok(()), 14));
+        assert_eq!(
+            connecting(limits, 2, false, 2).await,
+            (Ok(()), 4),
+            "its answer tells it"
+        );
+    }
+    let limits = Timeouts {
+        connect: Some(Duration::from_secs(5)),
+        ..stream(20, 3, None)
+    };
+    let late = (Err(Reason::FirstByteTimeout), 20);
+    assert_eq!(connecting(limits, 4, true, 100).await, late, "from the call on");
+    // The head has come: that the body keeps one waiting is no matter of the connection.
+    let seen = run(limits, 4, &[(10, "a"), (2, "b")], 0).await;
+    assert_eq!((seen.frames, seen.end), (2, Ok(())));
 }
 
 #[tokio::test(start_paused = true)]

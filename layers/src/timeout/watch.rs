@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::Timeouts;
+use super::{Connected, Timeouts};
 use crate::{Reason, Rejection};
 
 /// Watches one request from its call to the end of its answer.
@@ -12,6 +12,8 @@ use crate::{Reason, Rejection};
 /// One timer serves all deadlines. It is made when something is first waited for, goes with the answer from the future
 /// to the body, and is set anew only when it fires before the deadline that holds by then: a frame costs no timer.
 pub(super) struct Watch {
+    /// Until the answer's head: who is connected has none.
+    connect: Option<(Duration, Connected)>,
     first_byte: Option<Duration>,
     idle: Option<Duration>,
     whole: Option<Duration>,
@@ -27,6 +29,7 @@ impl Watch {
     pub(super) fn start(timeouts: Timeouts) -> Option<Self> {
         let Timeouts {
             streamed,
+            connect,
             first_byte,
             idle,
             total,
@@ -37,9 +40,10 @@ impl Watch {
         } else {
             (None, None, total)
         };
-        first_byte.or(idle).or(whole)?;
+        connect.or(first_byte).or(idle).or(whole)?;
         let started = Instant::now();
         Some(Self {
+            connect: connect.map(|connect| (connect, Connected::default())),
             first_byte,
             idle,
             whole,
@@ -48,6 +52,16 @@ impl Watch {
             waiting: None,
             timer: None,
         })
+    }
+
+    /// What tells this that a connection was made.
+    pub(super) fn connected(&self) -> Option<Connected> {
+        self.connect.as_ref().map(|(_, connected)| connected.clone())
+    }
+
+    /// The answer's head came.
+    pub(super) fn answered(&mut self) {
+        self.connect = None;
     }
 
     /// A frame came; `any` says that it held a byte.
@@ -87,10 +101,12 @@ impl Watch {
         let whole = self
             .whole
             .and_then(|whole| after(self.started, whole, Reason::TotalTimeout));
-        match (step, whole) {
-            (Some(step), Some(whole)) => Some(if step.0 <= whole.0 { step } else { whole }),
-            (step, whole) => step.or(whole),
-        }
+        // Asked for anew each time: whoever connects wakes nobody here.
+        let connect = self.connect.as_ref().filter(|(_, connected)| !connected.is_told());
+        let connect = connect.and_then(|(connect, _)| after(self.started, *connect, Reason::ConnectTimeout));
+        // Of two that are due at once, the first.
+        let all = [connect, step, whole].into_iter().flatten();
+        all.min_by_key(|(deadline, _)| *deadline)
     }
 }
 
