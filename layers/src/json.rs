@@ -125,7 +125,7 @@ impl<'a> Members<'a> {
     }
 
     /// The byte after what was read so far: after the closing brace, once [`step`](Self::step) said `None`.
-    #[cfg(any(feature = "model", test))]
+    #[cfg(any(feature = "meter", feature = "model", test))]
     pub(crate) fn position(&self) -> usize {
         self.at.at
     }

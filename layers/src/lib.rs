@@ -1,6 +1,6 @@
 //! Tower layers for services in front of language models.
 //!
-//! One module and one feature a layer; nothing is on by default, `full` turns everything on. Layers that refuse return
+//! One module and one feature a layer; nothing is on by default, `full` turns every layer on. Layers that refuse return
 //! a [`Rejection`] as their error and build no body; the `respond` layer, near the outside of the stack, turns it into
 //! an answer.
 #![warn(missing_docs)]

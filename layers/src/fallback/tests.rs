@@ -1,9 +1,12 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use http::header::RETRY_AFTER;
+use http_body::{Frame, SizeHint};
 use tower::{ServiceExt, service_fn};
 
 use super::*;

@@ -2,6 +2,7 @@
 
 use memchr::memchr2;
 
+use super::count::Count;
 use super::usage::Reports;
 
 /// How large a `usage` object may be; a larger one counts as not sent.
@@ -49,8 +50,8 @@ enum Next {
 }
 
 impl Finder {
-    /// Reads on.
-    pub(super) fn feed(&mut self, chunk: &[u8]) {
+    /// Reads on; the answer's text goes to `count`, if there is one.
+    pub(super) fn feed(&mut self, chunk: &[u8], count: &mut Option<Count>) {
         if !self.begun
             && let Some(first) = chunk.trim_ascii_start().first()
         {
@@ -62,14 +63,17 @@ impl Finder {
         let mut last = None;
         while at < chunk.len() {
             if self.in_string {
-                at = self.string(chunk, at);
+                at = self.string(chunk, at, count);
                 last = None;
                 continue;
             }
             match chunk[at] {
                 b'"' => {
                     if let Some(end) = closing_quote(chunk, at + 1) {
-                        self.ended_string(end - at - 1);
+                        if let Some(count) = self.counted(count) {
+                            count.text(&chunk[at + 1..end]);
+                        }
+                        self.ended_string(end - at - 1, count);
                         last = Some(at + 1..end);
                         at = end;
                     } else {
@@ -128,6 +132,11 @@ impl Finder {
         self.begun && (!self.structured || self.depth == 0 && !self.in_string)
     }
 
+    /// Whether it is an object or a list, and has come to its last brace.
+    pub(super) fn closed(&self) -> bool {
+        self.structured && self.whole()
+    }
+
     /// Whether it is an error under the name of an answer: its top level has an `error`, an object or a string.
     pub(super) fn error(&self) -> bool {
         self.error
@@ -159,7 +168,13 @@ impl Finder {
     }
 
     /// Reads on in a string; yields where it ended, or the chunk's end.
-    fn string(&mut self, chunk: &[u8], mut at: usize) -> usize {
+    fn string(&mut self, chunk: &[u8], mut at: usize, count: &mut Option<Count>) -> usize {
+        let from = at;
+        let text = |this: &Self, count: &mut Option<Count>, to: usize| {
+            if let Some(count) = this.counted(count) {
+                count.text(&chunk[from..to]);
+            }
+        };
         while at < chunk.len() {
             if self.escaped {
                 self.escaped = false;
@@ -169,24 +184,37 @@ impl Finder {
             }
             let Some(run) = memchr2(b'"', b'\\', &chunk[at..]) else {
                 self.text(&chunk[at..]);
-                return chunk.len();
+                at = chunk.len();
+                break;
             };
             self.text(&chunk[at..at + run]);
             at += run + 1;
             if chunk[at - 1] == b'"' {
                 self.in_string = false;
-                self.ended_string(self.length);
+                text(self, count, at - 1);
+                self.ended_string(self.length, count);
                 return at;
             }
             self.escaped = true;
             self.text(b"\\");
         }
+        text(self, count, at);
         at
     }
 
-    fn ended_string(&mut self, length: usize) {
+    /// Who counts the string at hand, if it is the answer's text.
+    fn counted<'a>(&self, count: &'a mut Option<Count>) -> Option<&'a mut Count> {
+        count.as_mut().filter(|_| self.next == Next::Content)
+    }
+
+    fn ended_string(&mut self, length: usize, count: &mut Option<Count>) {
         match self.next {
-            Next::Content => self.content += length as u64,
+            Next::Content => {
+                self.content += length as u64;
+                if let Some(count) = count {
+                    count.boundary();
+                }
+            }
             Next::Error => self.error = true,
             _ => {}
         }
@@ -247,7 +275,7 @@ mod tests {
     fn found(chunks: &[&[u8]]) -> (Option<Usage>, u64) {
         let mut finder = Finder::default();
         for chunk in chunks {
-            finder.feed(chunk);
+            finder.feed(chunk, &mut None);
         }
         (finder.reports().usage(), finder.content())
     }
@@ -294,7 +322,7 @@ mod tests {
             let judge = |chunks: &[&[u8]]| {
                 let mut finder = Finder::default();
                 for chunk in chunks {
-                    finder.feed(chunk);
+                    finder.feed(chunk, &mut None);
                 }
                 (finder.whole(), finder.error())
             };
@@ -328,9 +356,9 @@ mod tests {
     #[test]
     fn a_usage_object_without_end_is_given_up() {
         let mut finder = Finder::default();
-        finder.feed(br#"{"usage":{"a":""#);
+        finder.feed(br#"{"usage":{"a":""#, &mut None);
         for _ in 0..100 {
-            finder.feed(&[b'x'; 1024]);
+            finder.feed(&[b'x'; 1024], &mut None);
         }
         assert!(finder.captured.capacity() <= 2 * CAPTURE_MAX);
         assert_eq!(finder.capturing, None);

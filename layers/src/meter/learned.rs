@@ -1,6 +1,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::lengths::Lengths;
 use super::{End, Outcome, Usage};
 
 /// Ratios are kept in parts of a byte, so that they learn without floats.
@@ -15,13 +16,14 @@ const WEIGHT: i64 = 16;
 /// Of fewer tokens than this, most are not the text's.
 const TELLING: u64 = 8;
 
-/// How many bytes a model's tokens have, prompt and completion apart, learned from what backends report.
+/// How many bytes a model's tokens have, prompt and completion apart, and how long its answers are, learned from what
+/// backends report.
 ///
 /// A prompt is counted in bytes of the request's body and a completion in bytes of the answer's text
 /// ([`Outcome::content_bytes`]): what is at hand where a number of tokens is wanted and nobody told one. Tell it every
 /// outcome, and ask it for the [`Estimate`](crate::rate_limit::Estimate) of a token limit and for answers without usage.
 ///
-/// It is two words of memory, and never waits: reports at the same instant may lose one of them, which the next mends.
+/// It is under a kilobyte of memory, and never waits: reports at the same instant may lose one of them, which the next mends.
 ///
 /// ```
 /// use tollgate_layers::meter::Learned;
@@ -38,6 +40,7 @@ const TELLING: u64 = 8;
 pub struct Learned {
     prompt: BytesPerToken,
     completion: BytesPerToken,
+    lengths: Lengths,
 }
 
 /// A running estimate of how many bytes a token has. It begins at 4, and stays from 1 to 16.
@@ -59,18 +62,38 @@ impl Learned {
         &self.completion
     }
 
-    /// Learns from an answer, when it came to its end and said what it used. Counts of audio say nothing of text, nor do
+    /// Tokens that all but one in a hundred answers stay below, reasoning included, with up to a quarter on top; `None`
+    /// until some twenty are known. What was asked for in one request counts as one answer.
+    ///
+    /// ```
+    /// use tollgate_layers::meter::Learned;
+    ///
+    /// assert_eq!(Learned::default().completion_p99(), None);
+    /// ```
+    pub fn completion_p99(&self) -> Option<u64> {
+        self.lengths.p99()
+    }
+
+    /// Tokens that half of the answers stay below; `None` until some twenty are known.
+    pub fn completion_p50(&self) -> Option<u64> {
+        self.lengths.median()
+    }
+
+    /// Learns from an answer, when it came to its end by itself and said what it used. Counts of audio say nothing of text, nor do
     /// those of reasoning, whose text may not have come.
     pub fn learn(&self, prompt_bytes: u64, outcome: &Outcome) {
-        let (End::Complete, Some(usage)) = (outcome.end, outcome.usage) else {
+        let (End::Complete, Some(usage), true) = (outcome.end, outcome.usage, outcome.reported()) else {
             return;
         };
         let Usage { prompt, completion, .. } = usage;
-        if usage.audio_input == 0 && usage.milliseconds == 0 {
+        if usage.audio_input == 0 && usage.milliseconds == 0 && prompt_bytes > 0 {
             self.prompt.learn(prompt_bytes, prompt);
         }
         if usage.audio_output == 0 && usage.reasoning == 0 && outcome.content_bytes > 0 {
             self.completion.learn(outcome.content_bytes, completion);
+        }
+        if completion > 0 {
+            self.lengths.learn(completion);
         }
     }
 }
@@ -176,7 +199,7 @@ mod tests {
 
     #[test]
     fn only_whole_answers_of_text_teach() {
-        let told = |end, change: fn(&mut Usage)| {
+        let told = |end, cut_short, change: fn(&mut Usage)| {
             let mut usage = Usage {
                 prompt: 100,
                 completion: 100,
@@ -194,19 +217,24 @@ mod tests {
                 saw_error_event: false,
                 saw_finish_reason: true,
                 content_bytes: 200,
+                cut_short,
+                counted: None,
             };
             let learned = Learned::default();
             (0..100).for_each(|_| learned.learn(800, &outcome));
-            (learned.prompt.tokens(8000), learned.completion.tokens(8000))
+            let tokens = (learned.prompt.tokens(8000), learned.completion.tokens(8000));
+            (tokens.0, tokens.1, learned.completion_p99())
         };
-        let (prompt, completion) = told(End::Complete, |_| {});
+        let (prompt, completion, p99) = told(End::Complete, false, |_| {});
+        assert_eq!(p99, Some(111));
         assert!(
             prompt.abs_diff(1000) < 20 && completion.abs_diff(4000) < 80,
             "{prompt}, {completion}"
         );
-        assert_eq!(told(End::Disconnected, |_| {}), (2000, 2000));
-        assert_eq!(told(End::Complete, |usage| usage.reasoning = 1).1, 2000);
-        assert_eq!(told(End::Complete, |usage| usage.audio_output = 1).1, 2000);
-        assert_eq!(told(End::Complete, |usage| usage.audio_input = 1).0, 2000);
+        assert_eq!(told(End::Disconnected, false, |_| {}), (2000, 2000, None));
+        assert_eq!(told(End::Complete, true, |_| {}), (2000, 2000, None));
+        assert_eq!(told(End::Complete, false, |usage| usage.reasoning = 1).1, 2000);
+        assert_eq!(told(End::Complete, false, |usage| usage.audio_output = 1).1, 2000);
+        assert_eq!(told(End::Complete, false, |usage| usage.audio_input = 1).0, 2000);
     }
 }

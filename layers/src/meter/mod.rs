@@ -9,8 +9,18 @@
 //! the client had not ([`Plan::strip`]). And one thing is added: a stream that ends without saying that it is complete
 //! ([`Terminal`]), or a JSON answer that is cut, ends here with an error, so that what broke never looks finished.
 //!
+//! The sink may want its charge written down before the answer is complete: it answers with [`Settled::after`], and what
+//! completes the answer is held until that is done. Of a stream this is the event that [`Terminal`] names; of an answer of
+//! known length, its last frame; of other JSON, all from its closing brace on; of an answer without a body, its head. Where
+//! nothing tells the end beforehand, the end itself comes later. SDKs take the event for the end, whatever follows.
+//!
+//! And it may end a stream that must not grow on ([`Plan::grow`], [`Sink::more`]): in the stream's own dialect, as if the
+//! client's cap on tokens were reached. The backend is let go of.
+//!
 //! Where no usage comes, [`Learned`] says how many tokens the bytes of a prompt or of an answer are likely to be, from
-//! what the model's other answers reported.
+//! what the model's other answers reported. Of a backend that is known to send none, the text of answers can be counted
+//! by a real tokenizer as it passes ([`Plan::count`]): in constant memory, on threads of their own ([`CountPool`]), and
+//! never waited for. The feature `tokenizer` brings OpenAI's vocabularies (`Vocabulary`).
 //!
 //! It needs nothing from other layers, and stands around the single attempt, inside of whatever tries another backend.
 //!
@@ -18,6 +28,7 @@
 //! | --- | --- |
 //! | an answer is encoded (Content-Encoding) although identity was asked | `upstream_failed`, in place of the answer |
 //! | a stream ends before its [`Terminal`], or a JSON answer before its last brace | `upstream_failed`, from the body |
+//! | what [`Settled::after`] waits for fails | the same, from the body; of an answer without one, in its place |
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
@@ -55,11 +66,18 @@
 //! ```
 
 mod body;
+mod count;
+mod cut;
 mod guard;
 mod json;
 mod learned;
+mod lengths;
+mod parts;
+mod settled;
 mod sse;
 mod usage;
+#[cfg(feature = "tokenizer")]
+mod vocabulary;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -67,17 +85,21 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
 pub use self::body::ResponseBody;
+pub use self::count::{Count, CountPool, CountTokens, Counted, Tokenizer};
 use self::guard::Guard;
 pub use self::learned::{BytesPerToken, Learned};
+pub use self::settled::{More, Settled};
 pub use self::sse::Terminal;
 pub use self::usage::Usage;
+#[cfg(feature = "tokenizer")]
+pub use self::vocabulary::Vocabulary;
 use crate::{Reason, Rejection};
 
 /// Says for each request whether and how to meter it. Implemented for closures.
@@ -89,31 +111,78 @@ pub trait Policy<B> {
     fn plan(&self, request: &Request<B>) -> Option<Plan<Self::Sink>>;
 }
 
-/// Takes the outcome of one request. Implemented for closures.
+/// Takes the outcome of one request. Implemented for closures, also for those that return nothing.
+///
+/// ```
+/// use tollgate_layers::meter::{More, Outcome, Plan, Settled, Sink, Usage};
+///
+/// /// Charges by the token, and lets an answer grow until the money is spent.
+/// struct Purse {
+///     tokens_left: u64,
+/// }
+///
+/// impl Sink for Purse {
+///     fn settle(self, outcome: Outcome) -> Settled {
+///         // Handed over here, waited for there.
+///         let (written, durable) = tokio::sync::oneshot::channel::<()>();
+///         std::thread::spawn(move || written.send(()));
+///         Settled::after(async { durable.await.map_err(|_| tollgate_layers::Reason::LedgerFull.into()) })
+///     }
+///
+///     fn more(&mut self, content_bytes: u64) -> More {
+///         if content_bytes / 4 < self.tokens_left {
+///             return More::Go;
+///         }
+///         let mut usage = Usage::default();
+///         (usage.prompt, usage.completion) = (7, content_bytes / 4);
+///         More::Stop(usage)
+///     }
+/// }
+///
+/// let plan = Plan::new(Purse { tokens_left: 500 }).grow(false);
+/// # drop(plan);
+/// ```
 pub trait Sink {
     /// Called once. It may be called from a drop, so it must not block and should not panic.
-    fn settle(self, outcome: Outcome);
+    ///
+    /// When it returns, the charge is on its way and needs nothing more from here: what it returned is polled where an
+    /// answer is to be complete, and dropped where none will be (an answer that failed, a client that has gone, before or
+    /// while it waits). An error in place of an answer waits like an answer, and tells SDKs not to try again by themselves.
+    fn settle(self, outcome: Outcome) -> Settled;
+
+    /// The stream has brought so many bytes of text, from its start, as they stand in the JSON: may it go on?
+    ///
+    /// Asked where [`Plan::grow`] wants it, before the text goes on, at most once a chunk, and only when there is new text.
+    /// A stream of which nothing is open any more goes on to its end, whatever the answer.
+    fn more(&mut self, content_bytes: u64) -> More {
+        let _ = content_bytes;
+        More::Go
+    }
 }
 
 /// How one request is metered.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Plan<K> {
     sink: K,
     strip: bool,
     terminal: Terminal,
+    /// Whether the client is told the usage of a stream that is cut.
+    grow: Option<bool>,
+    count: Option<Count>,
 }
 
 /// What became of one request.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub struct Outcome {
-    /// What the backend said it used; `None` when it did not say.
+    /// What the backend said it used; `None` when it did not say. Of an answer that was [cut short](Self::cut_short), what the
+    /// sink itself said.
     pub usage: Option<Usage>,
     /// How it ended.
     pub end: End,
     /// The answer's status, once there was one.
     pub status: Option<StatusCode>,
-    /// Bytes of the answer that went on to the client.
+    /// Bytes of the answer that went on to the client, or wait to.
     pub bytes_out: u64,
     /// From the call to the first byte of the answer's body.
     pub first_byte: Option<Duration>,
@@ -127,6 +196,10 @@ pub struct Outcome {
     pub saw_finish_reason: bool,
     /// Bytes of the answer's text as it stands in the JSON, to estimate from when no usage came.
     pub content_bytes: u64,
+    /// Whether the sink had the stream end before its end ([`More::Stop`]).
+    pub cut_short: bool,
+    /// The tokens of that text, when no usage came and the plan had it [counted](Plan::count).
+    pub counted: Option<Counted>,
 }
 
 /// How a request ended.
@@ -157,12 +230,21 @@ pub struct Meter<S, P> {
 
 pin_project! {
     /// The future of [`Meter`].
-    pub struct ResponseFuture<F, K: Sink> {
+    pub struct ResponseFuture<F, K: Sink, B> {
         #[pin]
         inner: F,
         guard: Option<Guard<K>>,
+        waiting: Option<Box<Waiting<K, B>>>,
     }
 }
+
+/// An answer without a body, or an error in place of one, that waits for its charge.
+struct Waiting<K: Sink, B> {
+    settled: Settled,
+    answer: Answer<K, B>,
+}
+
+type Answer<K, B> = Result<Response<ResponseBody<B, K>>, Rejection>;
 
 // === impl Policy, Sink ===
 
@@ -178,9 +260,13 @@ where
     }
 }
 
-impl<F: FnOnce(Outcome)> Sink for F {
-    fn settle(self, outcome: Outcome) {
-        self(outcome);
+impl<F, R> Sink for F
+where
+    F: FnOnce(Outcome) -> R,
+    R: Into<Settled>,
+{
+    fn settle(self, outcome: Outcome) -> Settled {
+        self(outcome).into()
     }
 }
 
@@ -193,6 +279,8 @@ impl<K: Sink> Plan<K> {
             sink,
             strip: false,
             terminal: Terminal::None,
+            grow: None,
+            count: None,
         }
     }
 
@@ -207,6 +295,23 @@ impl<K: Sink> Plan<K> {
         self.terminal = terminal;
         self
     }
+
+    /// Asks the sink, as the text of a stream passes, whether it may go on ([`Sink::more`]). Streams alone are asked about,
+    /// and of those the ones with a [`Terminal`], since only they can be ended so that a client takes it for an end.
+    ///
+    /// `tell_usage`: the client had asked for usage, and the end of a stream that is cut names it. (Only chat and completions
+    /// are asked; the others name it always.)
+    pub fn grow(mut self, tell_usage: bool) -> Self {
+        self.grow = Some(tell_usage);
+        self
+    }
+
+    /// Has the tokens of the answer's text counted, for a backend that is known to report no usage. Where it reports one
+    /// all the same, the count is let go.
+    pub fn count(mut self, count: Count) -> Self {
+        self.count = Some(count);
+        self
+    }
 }
 
 // === impl Outcome ===
@@ -214,7 +319,7 @@ impl<K: Sink> Plan<K> {
 impl Outcome {
     /// Whether the usage is the backend's own word.
     pub fn reported(&self) -> bool {
-        self.usage.is_some()
+        self.usage.is_some() && !self.cut_short
     }
 
     /// Tokens of the answer by its bytes, four to a token and never 0, for when usage was not reported. [`Learned`] knows
@@ -254,51 +359,80 @@ where
 {
     type Response = Response<ResponseBody<B, P::Sink>>;
     type Error = Rejection;
-    type Future = ResponseFuture<S::Future, P::Sink>;
+    type Future = ResponseFuture<S::Future, P::Sink, B>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
     fn call(&mut self, req: Request<Q>) -> Self::Future {
-        let mut guard = self.policy.plan(&req).map(Guard::new);
+        let bodiless = req.method() == Method::HEAD;
+        let mut guard = self.policy.plan(&req).map(|plan| Guard::new(plan, bodiless));
         let inner = guard::watched(&mut guard, || self.inner.call(req));
-        ResponseFuture { inner, guard }
+        ResponseFuture {
+            inner,
+            guard,
+            waiting: None,
+        }
     }
 }
 
-impl<F, B, E, K> Future for ResponseFuture<F, K>
+impl<F, B, E, K> Future for ResponseFuture<F, K, B>
 where
     F: Future<Output = Result<Response<B>, E>>,
     E: Into<Rejection>,
     K: Sink,
-    B: Body,
+    B: Body<Data = Bytes>,
+    B::Error: Into<Rejection>,
 {
-    type Output = Result<Response<ResponseBody<B, K>>, Rejection>;
+    type Output = Answer<K, B>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let inner = this.inner;
-        let answer = ready!(guard::watched(this.guard, || inner.poll(cx))).map_err(Into::into);
-        let Some(mut guard) = this.guard.take() else {
-            return Poll::Ready(answer.map(|response| response.map(ResponseBody::unmetered)));
-        };
-        match answer {
-            Err(rejection) => {
-                guard.settle(End::Refused(rejection.reason()));
-                Poll::Ready(Err(rejection))
+        if this.waiting.is_none() {
+            let inner = this.inner;
+            let answer = ready!(guard::watched(this.guard, || inner.poll(cx))).map_err(Into::into);
+            let Some(guard) = this.guard.take() else {
+                return Poll::Ready(answer.map(|response| response.map(ResponseBody::unmetered)));
+            };
+            let (settled, answer) = metered(guard, answer);
+            if settled.is_done() {
+                return Poll::Ready(answer);
             }
-            Ok(response) => {
-                let (mut head, body) = response.into_parts();
-                if let Err(rejection) = guard.head(&mut head) {
-                    guard.settle(End::Failed(rejection.reason()));
-                    return Poll::Ready(Err(rejection));
-                }
-                let body = ResponseBody::metered(body, guard, &head.headers);
-                Poll::Ready(Ok(Response::from_parts(head, body)))
-            }
+            *this.waiting = Some(Box::new(Waiting { settled, answer }));
         }
+        let Some(waiting) = this.waiting else {
+            return Poll::Pending;
+        };
+        let durable = ready!(Pin::new(&mut waiting.settled).poll(cx));
+        let Some(waiting) = this.waiting.take() else {
+            return Poll::Pending;
+        };
+        // Once there was a charge, a client that tries again by itself pays twice.
+        Poll::Ready(match (waiting.answer, durable) {
+            (Ok(answer), Ok(())) => Ok(answer),
+            (Ok(_), Err(rejection)) | (Err(rejection), _) => Err(rejection.with_should_retry(false)),
+        })
     }
+}
+
+/// The answer with its body metered, or what stands in its place; and what it is to wait for.
+fn metered<K, B>(mut guard: Guard<K>, answer: Result<Response<B>, Rejection>) -> (Settled, Answer<K, B>)
+where
+    K: Sink,
+    B: Body<Data = Bytes>,
+    B::Error: Into<Rejection>,
+{
+    let response = match answer {
+        Ok(response) => response,
+        Err(rejection) => return (guard.settle(End::Refused(rejection.reason())), Err(rejection)),
+    };
+    let (mut head, body) = response.into_parts();
+    if let Err(rejection) = guard.head(&mut head) {
+        return (guard.settle(End::Failed(rejection.reason())), Err(rejection));
+    }
+    let mut body = ResponseBody::metered(body, guard, &head.headers);
+    (body.end_if_empty(), Ok(Response::from_parts(head, body)))
 }
 
 #[cfg(test)]

@@ -4,20 +4,22 @@
 //! blank line ends an event, a byte order mark may come first. It works on bytes, so a character that is cut by a chunk
 //! needs no care.
 
-use std::collections::VecDeque;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
 use memchr::memmem::Finder as Needle;
 use memchr::{memchr2, memmem};
 
+use super::count::Count;
+use super::cut::Shape;
 use super::json::Finder;
-use super::usage::{Event, Reports};
+use super::parts::Parts;
+use super::usage::{Event, Reports, Usage};
 
 /// Of a line that is cut by chunks, how much is gathered; what is longer is followed without being kept.
 const LINE_MAX: usize = 64 * 1024;
 /// How large the event that is stripped may be, and so how much is ever held back.
-const HOLD_MAX: usize = 16 * 1024;
+pub(super) const HOLD_MAX: usize = 16 * 1024;
 
 /// How a stream says that it is complete.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +33,17 @@ pub enum Terminal {
     Responses,
     /// `message_stop`: Anthropic's messages.
     Messages,
+}
+
+impl Terminal {
+    /// The names of the events that say it.
+    const fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::Responses => &["response.completed", "response.failed", "response.incomplete"],
+            Self::Messages => &["message_stop"],
+            Self::None | Self::Done => &[],
+        }
+    }
 }
 
 /// What was seen in a stream so far.
@@ -65,6 +78,18 @@ pub(super) struct Sse {
     /// The last line ended in CR: an LF that follows belongs to it, and shares its fate.
     after_cr: Option<Fate>,
     event: EventState,
+    /// The event that completes the stream began, and is held; and its end came.
+    ending: bool,
+    complete: bool,
+    /// What was seen up to there: what follows the end of a stream says nothing any more.
+    at_end: Option<Seen>,
+    /// What of this chunk's output is whole: up to its last line, up to its last event.
+    whole_line: usize,
+    whole_event: usize,
+    /// What the end needs, when the stream may be cut.
+    shape: Option<Box<Shape>>,
+    /// Counts the answer's text.
+    count: Option<Count>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +139,8 @@ static NEEDLES: LazyLock<Needles> = LazyLock::new(|| Needles {
 
 impl Sse {
     /// `strip`: takes out the event that has no choices and a usage object.
-    pub(super) fn new(strip: bool, terminal: Terminal) -> Self {
+    /// `cuts`: it may be ended before its end.
+    pub(super) fn new(strip: bool, terminal: Terminal, cuts: bool, count: Option<Count>) -> Self {
         Self {
             strip,
             terminal,
@@ -126,15 +152,30 @@ impl Sse {
             first_line: true,
             after_cr: None,
             event: EventState::default(),
+            ending: false,
+            complete: false,
+            at_end: None,
+            whole_line: 0,
+            whole_event: 0,
+            shape: (cuts && terminal != Terminal::None).then(Box::default),
+            count,
         }
     }
 
+    /// What was seen up to the event that completes the stream, or so far.
     pub(super) fn seen(&self) -> Seen {
-        self.seen
+        self.at_end.unwrap_or(self.seen)
+    }
+
+    /// The count of the answer's text, which ends here.
+    pub(super) fn take_count(&mut self) -> Option<Count> {
+        self.count.take()
     }
 
     /// Reads a chunk and puts what may go out into `out`: the chunk itself, when nothing in it is to be kept back.
-    pub(super) fn feed(&mut self, chunk: &Bytes, out: &mut VecDeque<Bytes>) {
+    pub(super) fn feed(&mut self, chunk: &Bytes, out: &mut Parts) {
+        let before = out.total();
+        (self.whole_line, self.whole_event) = (0, 0);
         // What of the chunk has not gone out begins at `from`; the line at hand, at `at`.
         let (mut from, mut at) = (0, 0);
         while at < chunk.len() {
@@ -145,6 +186,8 @@ impl Sse {
                 if fate == Fate::Stripped {
                     push(out, chunk, from, at - 1);
                     from = at;
+                } else {
+                    self.mark(out, before, at - from);
                 }
                 continue;
             }
@@ -158,7 +201,13 @@ impl Sse {
                 push(out, chunk, from, at);
                 from = end;
             } else {
-                out.extend(self.held.drain(..));
+                if self.begins_end() {
+                    push(out, chunk, from, at);
+                    out.hold(chunk.slice(from..));
+                    from = at;
+                }
+                self.let_go(out);
+                self.mark(out, before, end - from);
             }
             if chunk[end - 1] == b'\r' {
                 self.after_cr = Some(fate);
@@ -169,35 +218,94 @@ impl Sse {
             push(out, chunk, from, at);
             self.held.push(chunk.slice(at..));
         } else {
-            out.extend(self.held.drain(..));
+            self.let_go(out);
             push(out, chunk, from, chunk.len());
+        }
+        if self.ending && !self.complete && out.held() > HOLD_MAX {
+            // An event that is no event before its last line has ended: that end is still to come.
+            out.spill();
         }
     }
 
     /// The stream ended: what was held back was not the event.
-    pub(super) fn finish(&mut self, out: &mut VecDeque<Bytes>) {
-        out.extend(self.held.drain(..));
+    pub(super) fn finish(&mut self, out: &mut Parts) {
         if !self.line.is_empty() || self.overlong.is_some() {
             // A last line without an end is no line to a client either, but its usage counts.
             self.passed = true;
             self.end_line(&[]);
+            if self.begins_end() {
+                out.hold(Bytes::new());
+            }
         }
+        self.let_go(out);
+    }
+
+    /// Whether all has come that the stream says of itself: the event that completes it.
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// Whether there is something to cut, and nothing has said yet that it is complete.
+    pub(super) fn can_cut(&self) -> bool {
+        !self.seen.terminal && self.shape.as_ref().is_some_and(|shape| shape.is_open())
+    }
+
+    /// Ends the stream behind its last whole event; `out` is as the last chunk left it. What ends it is held.
+    pub(super) fn cut(&mut self, usage: &Usage, tell: bool, out: &mut Parts) {
+        let Some(shape) = self.shape.take() else { return };
+        self.held.clear();
+        self.line.clear();
+        if self.event.data {
+            // Its data is whole, if not its end. After a CR the first LF would be that line's.
+            out.truncate(self.whole_line);
+            let blank: &[u8] = if out.ends_with(b'\r') { b"\n\n" } else { b"\n" };
+            out.push(Bytes::from_static(blank));
+        } else {
+            out.truncate(self.whole_event);
+        }
+        out.hold(Bytes::new());
+        out.push(shape.end(self.terminal, usage, tell));
+    }
+
+    /// A line went out whole, up to `rest` bytes behind what was pushed since `before`.
+    fn mark(&mut self, out: &Parts, before: u64, rest: usize) {
+        let pushed = usize::try_from(out.total() - before).unwrap_or(usize::MAX);
+        self.whole_line = pushed + rest;
+        if !self.event.lines && !self.event.data {
+            self.whole_event = self.whole_line;
+        }
+    }
+
+    /// After a line: whether it is the first of the event that completes the stream.
+    fn begins_end(&mut self) -> bool {
+        let begins = self.seen.terminal && !self.ending;
+        self.ending |= begins;
+        // An event ends with its blank line; before it, more of its data may come, however the stream is cut.
+        if self.ending && self.at_end.is_none() && !self.event.data && !self.event.lines {
+            self.complete = true;
+            self.at_end = Some(self.seen);
+        }
+        begins
+    }
+
+    fn let_go(&mut self, out: &mut Parts) {
+        self.held.drain(..).for_each(|part| out.push(part));
     }
 
     /// Takes a part of a line whose end has not come; true when it is to be held back.
     fn begin_line(&mut self, part: &[u8]) -> bool {
         if let Some(finder) = &mut self.overlong {
-            finder.feed(part);
+            finder.feed(part, &mut self.count);
             return false;
         }
         self.line.extend_from_slice(part);
-        let held = self.strip && !self.passed && self.may_be_stripped(&self.line);
+        let held = !self.passed && (self.strip && self.may_be_stripped(&self.line) || self.may_be_end(&self.line));
         self.passed = !held;
         if self.line.len() > LINE_MAX {
             let line = std::mem::take(&mut self.line);
             self.note_marks(data_of(&line).unwrap_or(&line));
             let mut finder = Finder::default();
-            finder.feed(&line);
+            finder.feed(&line, &mut self.count);
             self.overlong = Some(finder);
         }
         held
@@ -207,9 +315,10 @@ impl Sse {
     fn end_line(&mut self, rest: &[u8]) -> Fate {
         let passed = std::mem::take(&mut self.passed);
         if let Some(mut finder) = self.overlong.take() {
-            finder.feed(rest);
+            finder.feed(rest, &mut self.count);
             self.seen.reports.merge(finder.reports());
             self.seen.content += finder.content();
+            self.seen.error |= finder.error();
             self.event = EventState {
                 lines: true,
                 data: true,
@@ -271,16 +380,36 @@ impl Sse {
         }
     }
 
+    /// Whether the beginning of a line can be that of the event that completes the stream.
+    fn may_be_end(&self, line: &[u8]) -> bool {
+        /// Where the kind of an event stands when it stands first.
+        const NEAR: usize = 256;
+        if self.ending || self.terminal == Terminal::None || line.len() > HOLD_MAX {
+            return false;
+        }
+        let begins = |whole: &[u8], part: &[u8]| whole.starts_with(part);
+        let names = self.terminal.names();
+        if begins(b"data:", line) || !names.is_empty() && begins(b"event:", line) {
+            return true;
+        }
+        if let Some(name) = line.strip_prefix(b"event:") {
+            return names.iter().any(|known| begins(known.as_bytes(), name.trim_ascii()));
+        }
+        let Some(data) = data_of(line).map(<[u8]>::trim_ascii) else {
+            return false;
+        };
+        match self.terminal {
+            Terminal::Done => begins(b"[DONE]", data),
+            _ if data.first().is_some_and(|byte| *byte != b'{') => false,
+            _ => kind(data).map_or(data.len() <= NEAR, |kind| {
+                names.iter().any(|name| name.as_bytes() == kind)
+            }),
+        }
+    }
+
     fn note_name(&mut self, name: &[u8]) {
         self.seen.error |= matches!(name, b"error" | b"response.failed");
-        self.seen.terminal |= match self.terminal {
-            Terminal::Responses => matches!(
-                name,
-                b"response.completed" | b"response.failed" | b"response.incomplete"
-            ),
-            Terminal::Messages => name == b"message_stop",
-            Terminal::None | Terminal::Done => false,
-        };
+        self.seen.terminal |= self.terminal.names().iter().any(|known| known.as_bytes() == name);
     }
 
     /// Reads the data of an event. It is walked only where a search says that there may be something in it.
@@ -298,11 +427,19 @@ impl Sse {
             Terminal::Messages => &needles.blocks,
             Terminal::None | Terminal::Done => &needles.content,
         };
-        self.seen.content += content
-            .iter()
-            .map(|needle| strings(data, needle))
-            .find(|bytes| *bytes > 0)
-            .unwrap_or(0);
+        for needle in content {
+            let mut found = 0;
+            for text in strings(data, needle) {
+                found += text.len() as u64;
+                if let Some(count) = &mut self.count {
+                    count.text(text);
+                }
+            }
+            self.seen.content += found;
+            if found > 0 {
+                break;
+            }
+        }
         if !is_set(data, &needles.usage) && !may_be_error(data) {
             return None;
         }
@@ -317,13 +454,14 @@ impl Sse {
     /// What shows without a walk, in a whole event or in the beginning of one.
     fn note_marks(&mut self, data: &[u8]) {
         self.seen.finish_reason |= is_set(data, &NEEDLES.finish);
+        if let Some(shape) = &mut self.shape {
+            shape.note(self.terminal, data);
+        }
         // Not every backend names its events outside of them too.
-        let kinds: &[&str] = match self.terminal {
-            Terminal::Responses => &["response.completed", "response.failed", "response.incomplete"],
-            Terminal::Messages => &["message_stop"],
-            Terminal::None | Terminal::Done => return,
-        };
-        if let Some(kind) = kind(data).filter(|kind| kinds.iter().any(|one| one.as_bytes() == *kind)) {
+        let names = self.terminal.names();
+        if !names.is_empty()
+            && let Some(kind) = kind(data).filter(|kind| names.iter().any(|name| name.as_bytes() == *kind))
+        {
             self.note_name(kind);
         }
     }
@@ -343,9 +481,9 @@ impl Event {
 }
 
 /// Puts a part of a chunk out; the whole chunk as it is.
-fn push(out: &mut VecDeque<Bytes>, chunk: &Bytes, from: usize, to: usize) {
+fn push(out: &mut Parts, chunk: &Bytes, from: usize, to: usize) {
     if from < to {
-        out.push_back(chunk.slice(from..to));
+        out.push(chunk.slice(from..to));
     }
 }
 
@@ -356,7 +494,7 @@ fn data_of(line: &[u8]) -> Option<&[u8]> {
 
 /// What follows the colon after each place where a key stands. A quote within a string is escaped, so that a key in
 /// its quotes is never found inside one.
-fn values<'a>(text: &'a [u8], key: &Needle<'_>) -> impl Iterator<Item = &'a [u8]> {
+pub(super) fn values<'a>(text: &'a [u8], key: &Needle<'_>) -> impl Iterator<Item = &'a [u8]> {
     let length = key.needle().len();
     key.find_iter(text).filter_map(move |at| {
         Some(
@@ -369,7 +507,7 @@ fn values<'a>(text: &'a [u8], key: &Needle<'_>) -> impl Iterator<Item = &'a [u8]
 }
 
 /// The key stands there with a value, or what may become one, that is not null.
-fn is_set(text: &[u8], key: &Needle<'_>) -> bool {
+pub(super) fn is_set(text: &[u8], key: &Needle<'_>) -> bool {
     values(text, key).any(|value| !value.starts_with(b"n"))
 }
 
@@ -392,7 +530,7 @@ fn has_choices(data: &[u8]) -> bool {
 }
 
 /// The first `type` of an event, by search.
-fn kind(data: &[u8]) -> Option<&[u8]> {
+pub(super) fn kind(data: &[u8]) -> Option<&[u8]> {
     let at = memmem::find(data, b"\"type\"")? + b"\"type\"".len();
     let value = data[at..]
         .trim_ascii_start()
@@ -402,12 +540,11 @@ fn kind(data: &[u8]) -> Option<&[u8]> {
     Some(&value[..memchr2(b'"', b'\\', value)?])
 }
 
-/// How long the strings under a key are.
-fn strings(data: &[u8], key: &Needle<'_>) -> u64 {
+/// The strings under a key, as they stand in the JSON.
+fn strings<'a>(data: &'a [u8], key: &Needle<'_>) -> impl Iterator<Item = &'a [u8]> {
     values(data, key)
         .filter_map(|value| value.strip_prefix(b"\""))
-        .map(|value| string_length(value) as u64)
-        .sum()
+        .map(|value| &value[..string_length(value)])
 }
 
 fn string_length(text: &[u8]) -> usize {

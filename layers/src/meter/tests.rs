@@ -1,8 +1,12 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod durable;
+mod growth;
+
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
@@ -154,10 +158,16 @@ async fn a_client_that_leaves_is_settled_with_what_came() {
         for _ in 0..read {
             body.frame().await.unwrap().unwrap();
         }
-        assert!(outcomes.try_recv().is_err());
+        let early = outcomes.try_recv().ok();
+        assert_eq!(
+            early.is_some(),
+            end == End::Complete,
+            "the end is settled before it goes on"
+        );
         drop(body);
-        let outcome = only(&outcomes);
+        let outcome = early.unwrap_or_else(|| outcomes.try_recv().unwrap());
         assert_eq!((outcome.end, outcome.reported()), (end, usage));
+        assert!(outcomes.try_recv().is_err(), "settled more than once");
     }
 }
 
@@ -292,4 +302,87 @@ async fn a_wait_that_is_dropped_settles() {
     drop(svc.call(Request::new(())));
     let outcome = only(&outcomes);
     assert_eq!((outcome.end, outcome.status), (End::Disconnected, None));
+}
+
+/// Counts characters.
+struct Characters(u64);
+
+impl Tokenizer for Characters {
+    fn counter(&self) -> Box<dyn CountTokens> {
+        Box::new(Characters(0))
+    }
+}
+
+impl CountTokens for Characters {
+    fn feed(&mut self, part: &str) {
+        self.0 += part.chars().count() as u64;
+    }
+
+    fn finish(&mut self) -> u64 {
+        std::mem::take(&mut self.0)
+    }
+}
+
+/// What an answer in these chunks comes to, when its text is counted; `None` when there is nothing to count.
+async fn counted(kind: &'static str, chunks: Vec<Bytes>) -> Option<u64> {
+    let pool = CountPool::new(1, 1024).unwrap();
+    let tokenizer: Arc<dyn Tokenizer> = Arc::new(Characters(0));
+    let (sender, outcomes) = channel();
+    let policy = move |_: &Request<()>| {
+        let sender = sender.clone();
+        let sink = move |outcome| sender.send(outcome).unwrap();
+        Some(Plan::new(sink).count(pool.start(&tokenizer)))
+    };
+    let svc = MeterLayer::new(policy).layer(service_fn(async |_: Request<()>| {
+        let (mut sender, body) = http_body_util::channel::Channel::<Bytes, Infallible>::new(chunks.len() + 1);
+        for chunk in &chunks {
+            sender.try_send(Frame::data(chunk.clone())).unwrap();
+        }
+        Ok::<_, Infallible>(Response::builder().header(CONTENT_TYPE, kind).body(body).unwrap())
+    }));
+    let answer = svc.oneshot(Request::new(())).await.unwrap();
+    answer.into_body().collect().await.unwrap();
+    let (teller, counts) = channel();
+    only(&outcomes).counted?.then(move |count| teller.send(count).unwrap());
+    Some(counts.recv().unwrap().expect("there is room in the queue"))
+}
+
+#[tokio::test]
+async fn an_answer_without_usage_is_counted_however_it_is_cut() {
+    let stream = "data: {\"choices\":[{\"delta\":{\"content\":\"H\u{e9}\\n\\ud83d\"}}]}\n\n\
+        data: {\"choices\":[{\"delta\":{\"content\":\"\\ude42\u{1f642}\"}}]}\n\ndata: [DONE]\n\n";
+    let json = r#"{"choices":[{"message":{"content":"Hé\n\ud83d\ude42"}},{"message":{"content":"🙂"}}]}"#;
+    for (kind, text) in [("text/event-stream", stream), ("application/json", json)] {
+        let text = Bytes::from(text);
+        let cut = |at: usize| vec![text.slice(..at), text.slice(at..)];
+        for at in 1..text.len() {
+            assert_eq!(counted(kind, cut(at)).await, Some(5), "{kind} cut at {at}");
+        }
+        let bytes = (0..text.len()).map(|at| text.slice(at..=at)).collect();
+        assert_eq!(counted(kind, bytes).await, Some(5));
+    }
+    // A line that is longer than what is gathered of one.
+    let long = format!(
+        "data: {{\"choices\":[{{\"delta\":{{\"content\":\"{}\"}}}}]}}\n\n",
+        "x".repeat(200_000)
+    );
+    let (left, right) = long.split_at(150_000);
+    let chunks = vec![
+        Bytes::copy_from_slice(left.as_bytes()),
+        Bytes::copy_from_slice(right.as_bytes()),
+    ];
+    assert_eq!(counted("text/event-stream", chunks).await, Some(200_000));
+}
+
+#[tokio::test]
+async fn an_answer_with_usage_and_one_without_text_have_no_count() {
+    for (kind, text) in [("text/event-stream", USAGE), ("audio/mpeg", "x")] {
+        assert_eq!(
+            counted(kind, vec![Bytes::from_static(text.as_bytes())]).await,
+            None,
+            "{kind}"
+        );
+    }
+    let silent = vec![Bytes::from_static(DONE.as_bytes())];
+    assert_eq!(counted("text/event-stream", silent).await, Some(0));
 }

@@ -22,6 +22,9 @@ pub(super) fn scan(body: &[u8], boundary: &str, keys: &Keys) -> Result<Scan, Rej
         let Head { name, file } = Head::read(&content[..head])?;
         let value = part.start + head + 4..part.end;
         let text = &body[value.clone()];
+        if !file {
+            scan.text += text.len();
+        }
         let nothing = matches!(text, b"" | b"false" | b"null" | b"auto" | b"default");
         let field = Field {
             key: part.start..part.start + head,
@@ -178,6 +181,7 @@ mod tests {
         let found = run(FORM).unwrap();
         assert_eq!(&FORM[found.get(Key::Model).unwrap().value.clone()], "whisper-1");
         assert_eq!(&FORM[found.get(Key::Stream).unwrap().value.clone()], "true");
+        assert_eq!(found.text(), "whisper-1".len() + "true".len(), "a file is no text");
     }
 
     #[test]

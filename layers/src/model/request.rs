@@ -24,8 +24,11 @@ pub struct ModelRequest {
     pub stream: bool,
     /// Whether the client itself asked for usage (`stream_options.include_usage` is true).
     pub asked_usage: bool,
-    /// The largest of the client's caps on tokens of the answer, if it set one.
+    /// The largest of the client's caps on tokens of the answer, if it set one; not each endpoint obeys each
+    /// ([`max_output_of`](Self::max_output_of)).
     pub max_output: Option<u64>,
+    /// Whether it sets how the model reasons (`reasoning_effort`, `reasoning`), to something else than null or `"none"`.
+    pub asks_reasoning: bool,
     /// How many answers are asked for; 1 when it is not said.
     pub n: u64,
     /// How many answers are made to choose from; 1 when it is not said.
@@ -34,6 +37,8 @@ pub struct ModelRequest {
     pub user: Option<Arc<str>>,
     /// Bytes of the body.
     pub body_len: usize,
+    /// Bytes of it that are text, to estimate tokens from: those of a form's files are not.
+    pub text_len: usize,
     /// How the body is written.
     pub form: Form,
     spans: Spans,
@@ -144,10 +149,12 @@ impl ModelRequest {
             stream: read.flag(Key::Stream)?,
             asked_usage,
             max_output: caps.iter().flatten().filter_map(|cap| cap.tokens).max(),
+            asks_reasoning: read.asks(Key::ReasoningEffort) || read.asks(Key::Reasoning),
             n: at_least_one(Key::N)?,
             best_of: at_least_one(Key::BestOf)?,
             user: read.text(Key::User)?,
             body_len: body.len(),
+            text_len: scan.text(),
             form,
             spans: Spans {
                 model: at,
@@ -157,6 +164,15 @@ impl ModelRequest {
                 caps,
             },
         })
+    }
+
+    /// The largest of the client's caps that an endpoint obeys which calls its cap `field`: chat obeys `max_tokens`, too.
+    ///
+    /// A field that the endpoint does not know caps nothing, whatever it says.
+    pub fn max_output_of(&self, field: OutputField) -> Option<u64> {
+        let caps = self.spans.caps.iter().zip(OutputField::ALL);
+        let obeyed = caps.filter(|(_, name)| field.obeys(*name));
+        obeyed.filter_map(|(cap, _)| cap.as_ref()?.tokens).max()
     }
 
     /// How many answers the backend makes: `best_of` candidates, of which `n` come back.
@@ -205,24 +221,25 @@ impl ModelRequest {
     }
 
     /// Caps the answer at `cap` tokens: lowers each cap of the client's that is above it, and sets `field` where the
-    /// client set none. A form has no such field and stays as it is.
+    /// client set none that the endpoint [obeys](Self::max_output_of). A form has no such field and stays as it is.
     pub fn with_max_output(&self, field: OutputField, cap: u64) -> Vec<Edit> {
         if self.form == Form::Multipart {
             return Vec::new();
         }
         let number = || cap.to_string();
         let caps = &self.spans.caps;
-        if self.max_output.is_none() {
-            return vec![match &caps[field as usize] {
-                Some(null) => Edit::new(null.value.clone(), number()),
-                None => Edit::insert(self.spans.close, format!(",\"{}\":{cap}", field.as_str())),
-            }];
-        }
         let above = caps
             .iter()
             .flatten()
             .filter(|set| set.tokens.is_some_and(|tokens| tokens > cap));
-        above.map(|set| Edit::new(set.value.clone(), number())).collect()
+        let mut edits: Vec<Edit> = above.map(|set| Edit::new(set.value.clone(), number())).collect();
+        if self.max_output_of(field).is_none() {
+            edits.push(match &caps[field as usize] {
+                Some(null) => Edit::new(null.value.clone(), number()),
+                None => Edit::insert(self.spans.close, format!(",\"{}\":{cap}", field.as_str())),
+            });
+        }
+        edits
     }
 }
 
@@ -242,6 +259,11 @@ impl OutputField {
     /// The field as it is written.
     pub const fn as_str(self) -> &'static str {
         self.key().as_str()
+    }
+
+    /// Whether an endpoint that calls its cap so obeys `other`.
+    fn obeys(self, other: Self) -> bool {
+        self == other || (self, other) == (Self::MaxCompletionTokens, Self::MaxTokens)
     }
 }
 
@@ -287,6 +309,10 @@ impl<'a> Reader<'a> {
         whole_number(raw)
             .map(Some)
             .ok_or_else(|| self.wrong(key, "a whole number, not negative"))
+    }
+
+    fn asks(&self, key: Key) -> bool {
+        self.raw(key).is_some_and(|raw| !matches!(raw, b"\"none\"" | b"none"))
     }
 
     /// `stream_options`, and whether it asks for usage.

@@ -27,6 +27,10 @@ pub enum Key {
     BestOf,
     /// `user`
     User,
+    /// `reasoning_effort`
+    ReasoningEffort,
+    /// `reasoning`
+    Reasoning,
 }
 
 /// Which keys a scan reads: those of [`Key`], those that are refused always, and a watched list of one's own.
@@ -56,6 +60,7 @@ pub struct Scan {
     /// Indices into the watched list: every one seen, and whether its value does more than nothing.
     seen: Vec<(usize, bool)>,
     stored: [bool; STORED.len()],
+    pub(super) text: usize,
 }
 
 const STORED: [&str; 2] = ["previous_response_id", "conversation"];
@@ -69,7 +74,7 @@ enum Name {
 // === impl Key ===
 
 impl Key {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 11] = [
         Self::Model,
         Self::Stream,
         Self::StreamOptions,
@@ -79,6 +84,8 @@ impl Key {
         Self::N,
         Self::BestOf,
         Self::User,
+        Self::ReasoningEffort,
+        Self::Reasoning,
     ];
 
     /// The key as it is written.
@@ -93,6 +100,8 @@ impl Key {
             Self::N => "n",
             Self::BestOf => "best_of",
             Self::User => "user",
+            Self::ReasoningEffort => "reasoning_effort",
+            Self::Reasoning => "reasoning",
         }
     }
 }
@@ -160,6 +169,7 @@ impl Scan {
             keys: keys.clone(),
             seen: Vec::new(),
             stored: [false; STORED.len()],
+            text: 0,
         }
     }
 
@@ -171,6 +181,11 @@ impl Scan {
     /// The offset of the brace that closes the body, before which members can be added. 0 in a form.
     pub fn close(&self) -> usize {
         self.close
+    }
+
+    /// Bytes of what is text: the whole of a JSON body, the values of a form without its files.
+    pub fn text(&self) -> usize {
+        self.text
     }
 
     /// The watched parameters that were set to something other than `false`, `null`, `"auto"` or `"default"`.
@@ -248,6 +263,7 @@ pub fn scan(bytes: &[u8], keys: &Keys) -> Result<Scan, Rejection> {
         )?;
     }
     scan.close = members.position() - 1;
+    scan.text = bytes.len();
     members.finish().map_err(not_json)?;
     Ok(scan)
 }

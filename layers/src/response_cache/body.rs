@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, StatusCode};
+use http::{Extensions, HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
@@ -41,6 +41,8 @@ pub(super) struct Recorder {
     pub(super) keep: Keep,
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
+    /// What goes along with the answer.
+    pub(super) extensions: Extensions,
     pub(super) fresh: Duration,
     pub(super) age: Duration,
     data: Vec<u8>,
@@ -144,6 +146,7 @@ impl Recorder {
             keep,
             status,
             headers: headers.clone(),
+            extensions: Extensions::new(),
             fresh,
             age,
             data: Vec::new(),
@@ -212,6 +215,7 @@ impl Recorder {
             status: self.status,
             headers: &self.headers,
             body: &self.data,
+            extensions: &self.extensions,
         };
         if !(self.keep)(&answer) {
             return self.give_up();
@@ -219,6 +223,7 @@ impl Recorder {
         let entry = Arc::new(Entry {
             status: self.status,
             headers: std::mem::take(&mut self.headers),
+            extensions: std::mem::take(&mut self.extensions),
             data: std::mem::take(&mut self.data).into_boxed_slice().into(),
             ends: std::mem::take(&mut self.ends).into(),
             stored: Instant::now(),

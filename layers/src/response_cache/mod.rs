@@ -8,8 +8,8 @@
 //! Kept are whole answers with a 2xx: streams with their chunks as they came, if they said that they were complete; no
 //! stream or JSON that says that it failed; nothing encoded, with a cookie, or larger than an entry may be.
 //! `Cache-Control` is obeyed (RFC 9111): `no-store`, `no-cache` and `max-age` of request and answer, `private` of an
-//! answer that would be shared. An answer that was kept bears `age`, and [`Kept`] in its extensions, by which a meter
-//! tells that no backend did anything for it.
+//! answer that would be shared; so is [`DoNotKeep`] in an answer's extensions. An answer that was kept bears `age`, and
+//! [`Kept`] in its extensions, by which a meter tells that no backend did anything for it.
 //!
 //! Of equal requests at one time one goes to the service, and the others wait for its whole answer, though no longer
 //! than [patience](ResponseCacheLayer::patience) has it. If its client leaves, another goes in its place; if its answer
@@ -68,7 +68,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AGE};
-use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
+use http::{Extensions, HeaderMap, HeaderName, Request, Response, StatusCode};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::sync::watch;
@@ -97,6 +97,12 @@ pub enum Scope {
 pub trait Policy {
     /// `None` lets the request pass, as if there were no cache.
     fn scope(&self, request: &Request<Held>) -> Option<Scope>;
+
+    /// For how long at most its answer is kept, within the [cache](ResponseCache)'s own time. By default for that.
+    fn ttl(&self, request: &Request<Held>) -> Option<Duration> {
+        let _ = request;
+        None
+    }
 }
 
 /// The mark of an answer that was kept, in its extensions: no backend did anything for it.
@@ -105,6 +111,10 @@ pub struct Kept {
     /// How old it is.
     pub age: Duration,
 }
+
+/// In the extensions of an answer: it is not to be kept, whatever its headers say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DoNotKeep;
 
 /// A whole answer, as it is looked at before it is kept.
 #[derive(Clone, Copy, Debug)]
@@ -116,9 +126,14 @@ pub struct Answer<'a> {
     pub headers: &'a HeaderMap,
     /// Its body.
     pub body: &'a [u8],
+    /// What goes along with it ([`ResponseCacheLayer::carry`]).
+    pub extensions: &'a Extensions,
 }
 
 type Keep = Arc<dyn Fn(&Answer<'_>) -> bool + Send + Sync>;
+
+/// Takes something along from one answer's extensions to another's.
+type Carry = fn(&Extensions, &mut Extensions);
 
 /// Puts [`CacheResponses`] around a service; see the [module](self).
 #[derive(Clone)]
@@ -141,6 +156,7 @@ struct Settings {
     vary: Arc<[HeaderName]>,
     patience: Duration,
     keep: Keep,
+    carry: Option<Carry>,
 }
 
 pin_project! {
@@ -167,6 +183,7 @@ struct Fetch {
     settings: Settings,
     key: Key,
     scope: Scope,
+    ttl: Duration,
     flight: Option<Flight>,
 }
 
@@ -175,6 +192,15 @@ struct Fetch {
 impl<F: Fn(&Request<Held>) -> Option<Scope>> Policy for F {
     fn scope(&self, request: &Request<Held>) -> Option<Scope> {
         self(request)
+    }
+}
+
+// === impl Answer ===
+
+impl Answer<'_> {
+    /// Whether it is one to keep by the rules for streams and JSON in the [module](self).
+    pub fn is_whole(&self) -> bool {
+        whole::is_whole(self)
     }
 }
 
@@ -191,6 +217,7 @@ impl<P: Policy> ResponseCacheLayer<P> {
             vary: vary.collect(),
             patience: Duration::from_secs(30),
             keep: Arc::new(whole::is_whole),
+            carry: None,
         };
         Self { policy, settings }
     }
@@ -208,7 +235,17 @@ impl<P: Policy> ResponseCacheLayer<P> {
         self
     }
 
-    /// Decides about each answer that could be kept, in place of the rules for streams and JSON in the [module](self).
+    /// Keeps what an answer's extensions have of this type with it, for whoever meters: there is one such type.
+    pub fn carry<T: Clone + Send + Sync + 'static>(mut self) -> Self {
+        self.settings.carry = Some(|from, to| {
+            if let Some(value) = from.get::<T>() {
+                to.insert(value.clone());
+            }
+        });
+        self
+    }
+
+    /// Decides about each answer that could be kept, in place of [`Answer::is_whole`].
     pub fn keep_when(mut self, keep: impl Fn(&Answer<'_>) -> bool + Send + Sync + 'static) -> Self {
         self.settings.keep = Arc::new(keep);
         self
@@ -257,16 +294,21 @@ where
     }
 
     fn call(&mut self, request: Request<Held>) -> Self::Future {
-        let control = Control::read(request.headers());
-        let may_ask = control::may_ask(request.headers(), control);
-        let Some(scope) = self.policy.scope(&request).filter(|_| may_ask) else {
+        // First, so that a request which has nothing to do with a cache costs no more than this question.
+        let Some(scope) = self.policy.scope(&request) else {
             return ResponseFuture::called(self.inner.call(request), None);
         };
+        let control = Control::read(request.headers());
+        if !control::may_ask(request.headers(), control) {
+            return ResponseFuture::called(self.inner.call(request), None);
+        }
+        let ttl = self.policy.ttl(&request).unwrap_or(Duration::MAX);
         let key = key::of(&request, scope, &self.settings.vary);
         let fetch = |flight| Fetch {
             settings: self.settings.clone(),
             key,
             scope,
+            ttl,
             flight,
         };
         // Who wants no kept answer wants none that is on its way either, but what comes of it is news to others.
@@ -344,10 +386,17 @@ impl Fetch {
     where
         B: Body<Data = Bytes>,
     {
-        let Settings { shared, vary, keep, .. } = self.settings;
-        let kept = answer.as_ref().ok().and_then(|response| {
+        let Settings {
+            shared,
+            vary,
+            keep,
+            carry,
+            ..
+        } = self.settings;
+        let may = |response: &&Response<B>| response.extensions().get::<DoNotKeep>().is_none();
+        let kept = answer.as_ref().ok().filter(may).and_then(|response| {
             let (status, headers) = (response.status(), response.headers());
-            control::keeps(status, headers, self.scope, &vary, shared.ttl())
+            control::keeps(status, headers, self.scope, &vary, shared.ttl().min(self.ttl))
         });
         let (Some(times), Ok(response)) = (kept, &answer) else {
             if let Some(flight) = self.flight.take() {
@@ -356,7 +405,10 @@ impl Fetch {
             return answer.map(|response| response.map(ResponseBody::passing));
         };
         let head = (response.status(), response.headers());
-        let recorder = Recorder::new(shared, self.key, self.flight.take(), keep, head, times);
+        let mut recorder = Recorder::new(shared, self.key, self.flight.take(), keep, head, times);
+        if let Some(carry) = carry {
+            carry(response.extensions(), &mut recorder.extensions);
+        }
         answer.map(|response| response.map(|body| ResponseBody::recorded(body, recorder)))
     }
 }
@@ -367,6 +419,7 @@ fn replayed<B: Body<Data = Bytes>>(entry: &Arc<Entry>) -> Response<ResponseBody<
     *response.status_mut() = entry.status;
     response.headers_mut().clone_from(&entry.headers);
     response.headers_mut().insert(AGE, age.as_secs().into());
+    response.extensions_mut().clone_from(&entry.extensions);
     response.extensions_mut().insert(Kept { age });
     response
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{Extensions, HeaderMap, StatusCode};
 use moka::sync::Cache;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -40,6 +40,7 @@ pub(super) struct Shared {
 pub(super) struct Entry {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
+    pub(super) extensions: Extensions,
     pub(super) data: Bytes,
     /// Where each chunk ends.
     pub(super) ends: Box<[u32]>,

@@ -413,3 +413,61 @@ async fn nobody_waits_longer_than_patience() {
     assert!(next.await.unwrap().unwrap().0, "what came of it is kept");
     leader.abort();
 }
+
+/// Keeps answers to `/short` for a second.
+#[derive(Clone)]
+struct ByPath;
+
+impl Policy for ByPath {
+    fn scope(&self, _: &Request<Held>) -> Option<Scope> {
+        Some(Scope::Shared)
+    }
+
+    fn ttl(&self, request: &Request<Held>) -> Option<Duration> {
+        (request.uri().path() == "/short").then_some(Duration::from_secs(1))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_may_have_a_shorter_time_than_the_cache() {
+    let calls = Arc::default();
+    let service = ResponseCacheLayer::new(cache(), ByPath).layer(counted(&calls, Response::builder));
+    let call = async |path: &str| {
+        let ask = request(Request::post(path));
+        text(service.clone().oneshot(ask).await.unwrap()).await
+    };
+    let first = [call("/short").await, call("/long").await];
+    advance(Duration::from_secs(2)).await;
+    assert_eq!(
+        [call("/short").await, call("/long").await],
+        ["call 2".to_owned(), first[1].clone()]
+    );
+    assert_eq!(call("/short").await, "call 2");
+}
+
+#[tokio::test]
+async fn extensions_tell_what_is_not_kept_and_go_along_with_what_is() {
+    #[derive(Clone, Debug, PartialEq)]
+    struct Cost(u32);
+    let calls = Arc::default();
+    let service = ResponseCacheLayer::new(cache(), shared)
+        .carry::<Cost>()
+        .layer(counted(&calls, || {
+            Response::builder().extension(Cost(7)).extension("another")
+        }));
+    for _ in 0..2 {
+        let answer = service.clone().oneshot(request(ask("{}"))).await.unwrap();
+        assert_eq!(answer.extensions().get(), Some(&Cost(7)));
+        let kept = answer.extensions().get::<Kept>().is_some();
+        assert_eq!(answer.extensions().get::<&str>().is_none(), kept);
+        assert_eq!(text(answer).await, "call 0");
+    }
+    let service =
+        ResponseCacheLayer::new(cache(), shared).layer(counted(&calls, || Response::builder().extension(DoNotKeep)));
+    for call in ["call 1", "call 2"] {
+        assert_eq!(
+            text(service.clone().oneshot(request(ask("{}"))).await.unwrap()).await,
+            call
+        );
+    }
+}

@@ -74,7 +74,7 @@ fn is_good_json(text: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, HeaderValue, StatusCode};
+    use http::{Extensions, HeaderMap, HeaderValue, StatusCode};
 
     use super::*;
 
@@ -85,6 +85,7 @@ mod tests {
             status: StatusCode::OK,
             headers: &headers,
             body: body.as_bytes(),
+            extensions: &Extensions::new(),
         })
     }
 

@@ -17,13 +17,20 @@ impl Random {
 }
 
 fn run(strip: bool, terminal: Terminal, chunks: &[&[u8]]) -> (Vec<u8>, Seen) {
-    let mut sse = Sse::new(strip, terminal);
-    let mut out = VecDeque::new();
+    let mut sse = Sse::new(strip, terminal, false, None);
+    let mut out = Parts::default();
     for chunk in chunks {
         sse.feed(&Bytes::copy_from_slice(chunk), &mut out);
     }
     sse.finish(&mut out);
-    (out.iter().flatten().copied().collect(), sse.seen())
+    out.release();
+    (text(&mut out).into_bytes(), sse.seen())
+}
+
+/// What may go on.
+fn text(out: &mut Parts) -> String {
+    let parts: Vec<u8> = std::iter::from_fn(|| out.pop()).flatten().collect();
+    String::from_utf8(parts).unwrap()
 }
 
 fn chat(usage: &str, eol: &str) -> String {
@@ -84,44 +91,47 @@ fn output_is_input_minus_that_event_however_it_is_cut() {
 
 #[test]
 fn a_chunk_with_nothing_to_strip_is_the_same_memory() {
-    let mut sse = Sse::new(true, Terminal::Done);
-    let mut out = VecDeque::new();
+    let mut sse = Sse::new(true, Terminal::Done, false, None);
+    let mut out = Parts::default();
     let chunk = Bytes::from("data: {\"choices\":[{\"delta\":{}}]}\n\ndata: {\"choices\":[{\"x".to_owned());
     sse.feed(&chunk, &mut out);
-    assert_eq!(
-        (out.len(), out[0].as_ptr(), out[0].len()),
-        (1, chunk.as_ptr(), chunk.len())
-    );
+    let same = out.pop().unwrap();
+    assert_eq!((same.as_ptr(), same.len()), (chunk.as_ptr(), chunk.len()));
+    assert!(out.is_empty());
 }
 
 #[test]
 fn only_the_tail_that_may_be_the_event_is_held_back() {
-    let mut sse = Sse::new(true, Terminal::Done);
-    let mut step = |text: &str| {
-        let mut out = VecDeque::new();
-        sse.feed(&Bytes::copy_from_slice(text.as_bytes()), &mut out);
-        out.iter()
-            .map(|part| String::from_utf8_lossy(part).into_owned())
-            .collect::<String>()
+    let mut sse = Sse::new(true, Terminal::Done, false, None);
+    let mut out = Parts::default();
+    let mut step = |chunk: &str| {
+        sse.feed(&Bytes::copy_from_slice(chunk.as_bytes()), &mut out);
+        let passed = text(&mut out);
+        out.release();
+        (passed, text(&mut out))
     };
-    assert_eq!(step("id: 1\ndata: {\"id\":\"x\","), "id: 1\n");
-    assert_eq!(step("\"choices\":["), "");
-    assert_eq!(step("{"), "data: {\"id\":\"x\",\"choices\":[{");
-    assert_eq!(step("}]}"), "}]}");
-    assert_eq!(step("\n\nda"), "\n\n");
-    assert_eq!(step("ta: [D"), "data: [D");
-    assert_eq!(step("ONE]\n\n: c"), "ONE]\n\n: c");
+    let passed = |text: &str| (text.to_owned(), String::new());
+    assert_eq!(step("id: 1\ndata: {\"id\":\"x\","), passed("id: 1\n"));
+    assert_eq!(step("\"choices\":["), passed(""));
+    assert_eq!(step("{"), passed("data: {\"id\":\"x\",\"choices\":[{"));
+    assert_eq!(step("}]}"), passed("}]}"));
+    assert_eq!(step("\n\nda"), passed("\n\n"));
+    assert_eq!(step("ta: [D"), passed(""));
+    // The end of the stream is held, and nothing behind it.
+    let end = (String::new(), "data: [DONE]\n\n: c".to_owned());
+    assert_eq!(step("ONE]\n\n: c"), end);
+    assert_eq!(step("omment\n"), passed("omment\n"));
 }
 
 #[test]
 fn what_is_held_back_is_bounded() {
-    let mut sse = Sse::new(true, Terminal::Done);
-    let mut out = VecDeque::new();
+    let mut sse = Sse::new(true, Terminal::Done, false, None);
+    let mut out = Parts::default();
     sse.feed(&Bytes::from_static(b"data: {\"id\":\""), &mut out);
     for _ in 0..17 {
         sse.feed(&Bytes::from(vec![b'x'; 1024]), &mut out);
     }
-    assert!(out.iter().map(Bytes::len).sum::<usize>() > HOLD_MAX);
+    assert!(text(&mut out).len() > HOLD_MAX);
     assert!(sse.held.is_empty());
 }
 
@@ -195,6 +205,24 @@ fn a_completed_response_may_be_larger_than_a_line_that_is_kept() {
         assert_eq!(out, event.as_bytes());
         assert_eq!(seen.reports.usage().unwrap().prompt, 9, "chunks of {size}");
         assert!(seen.terminal);
+    }
+}
+
+/// It was not seen once: the stream then settled as complete.
+#[test]
+fn an_error_may_be_larger_than_a_line_that_is_kept() {
+    let long = "x".repeat(3 * LINE_MAX);
+    for (event, error) in [
+        (format!("data: {{\"error\":{{\"message\":\"{long}\"}}}}\n\n"), true),
+        (format!("data: {{\"id\":\"{long}\",\"error\":\"no\"}}\n\n"), true),
+        (format!("data: {{\"id\":\"{long}\",\"error\":null}}\n\n"), false),
+        (format!("data: {{\"choices\":[{{\"error\":\"{long}\"}}]}}\n\n"), false),
+    ] {
+        for size in [1000, event.len()] {
+            let chunks: Vec<&[u8]> = event.as_bytes().chunks(size).collect();
+            let (_, seen) = run(true, Terminal::Done, &chunks);
+            assert_eq!(seen.error, error, "{} in chunks of {size}", &event[..40]);
+        }
     }
 }
 

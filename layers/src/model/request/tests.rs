@@ -44,6 +44,11 @@ fn wrong_types_are_malformed_and_name_the_parameter() {
         (r#""stream":1"#, "stream"),
         (r#""n":0"#, "n"),
         (r#""n":"2""#, "n"),
+        (r#""n":-1"#, "n"),
+        (r#""n":1.5"#, "n"),
+        (r#""n":99999999999999999999999"#, "n"),
+        (r#""best_of":0"#, "best_of"),
+        (r#""best_of":[2]"#, "best_of"),
         (r#""max_tokens":-1"#, "max_tokens"),
         (r#""max_tokens":1.5"#, "max_tokens"),
         (r#""user":7"#, "user"),
@@ -120,8 +125,46 @@ fn caps_are_lowered_set_or_left() {
             r#"{"max_tokens":7,"model":"a","max_output_tokens":1e4}"#,
             r#"{"max_tokens":7,"model":"a","max_output_tokens":100}"#,
         ),
+        (
+            r#"{"max_tokens":700,"model":"a","max_completion_tokens":null}"#,
+            r#"{"max_tokens":100,"model":"a","max_completion_tokens":null}"#,
+        ),
+        // What chat does not know caps nothing.
+        (
+            r#"{"max_output_tokens":5,"model":"a"}"#,
+            r#"{"max_output_tokens":5,"model":"a","max_completion_tokens":100}"#,
+        ),
     ] {
         assert_eq!(edited(before, cap), after);
+    }
+}
+
+/// A cap in a field that the endpoint ignores would be reserved and not obeyed.
+#[test]
+fn only_the_endpoint_s_own_cap_counts() {
+    let body = r#"{"model":"a","max_tokens":7,"max_completion_tokens":8,"max_output_tokens":9}"#;
+    let asked = read(body).unwrap();
+    let of = |field| asked.max_output_of(field);
+    assert_eq!(of(OutputField::MaxTokens), Some(7));
+    assert_eq!(of(OutputField::MaxCompletionTokens), Some(8));
+    assert_eq!(of(OutputField::MaxOutputTokens), Some(9));
+    let chat = read(r#"{"model":"a","max_tokens":7}"#).unwrap();
+    assert_eq!(chat.max_output_of(OutputField::MaxCompletionTokens), Some(7));
+    assert_eq!(chat.max_output_of(OutputField::MaxOutputTokens), None);
+}
+
+#[test]
+fn reasoning_is_asked_for_by_either_name() {
+    for (member, asks) in [
+        (r#""reasoning_effort":"low""#, true),
+        (r#""reasoning_effort":"none""#, false),
+        (r#""reasoning_effort":null"#, false),
+        (r#""reasoning":{"effort":"high"}"#, true),
+        (r#""reasoning":null,"reasoning_effort":"none""#, false),
+        (r#""messages":[{"reasoning":"x"}]"#, false),
+    ] {
+        let asked = read(&format!(r#"{{"model":"a",{member}}}"#)).unwrap();
+        assert_eq!(asked.asks_reasoning, asks, "{member}");
     }
 }
 

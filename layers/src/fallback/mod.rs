@@ -62,22 +62,25 @@
 //! # }
 //! ```
 
+mod body;
+mod drive;
+mod failures;
 mod share;
 
-use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::RETRY_AFTER;
 use http::{HeaderMap, Request, Response, StatusCode};
-use http_body::{Body, Frame, SizeHint};
+use http_body::Body;
 use tower_layer::Layer;
 use tower_service::Service;
 
+pub use self::body::ResponseBody;
+use self::drive::drive;
 pub use self::share::Share;
 use self::share::Tally;
 use crate::buffer::Held;
@@ -209,34 +212,6 @@ pub struct ResponseFuture<R> {
     inner: Pin<Box<dyn Future<Output = Result<R, Rejection>> + Send>>,
 }
 
-/// The body of an answer, with what was read of it before it began put back.
-#[derive(Debug)]
-pub struct ResponseBody<B> {
-    inner: B,
-    first: Option<Frame<Bytes>>,
-    more: VecDeque<Frame<Bytes>>,
-}
-
-/// The attempts that were not accepted, as far as the client is told of them.
-#[derive(Debug, Default)]
-struct Failures {
-    count: u32,
-    rate_limited: u32,
-    retry_after: Option<Duration>,
-    /// The last one, when there was no answer in it.
-    last: Option<Rejection>,
-    /// How many of the latest in a row failed with the last one's reason.
-    alike: u32,
-}
-
-/// Reports an attempt on drop, when nothing did before.
-struct Watch<'a, P: Policy> {
-    policy: &'a P,
-    candidate: &'a P::Candidate,
-    started: Instant,
-    end: AttemptEnd,
-}
-
 // === impl Seen ===
 
 impl<'a> Seen<'a> {
@@ -280,77 +255,6 @@ impl Default for Budget {
             time: Duration::from_mins(1),
             share: None,
         }
-    }
-}
-
-// === impl Failures ===
-
-impl Failures {
-    fn note(&mut self, seen: &Seen<'_>) {
-        self.count += 1;
-        let (limited, after) = match seen {
-            Seen::Head { status, headers } => {
-                self.last = None;
-                (*status == StatusCode::TOO_MANY_REQUESTS, retry_after(headers))
-            }
-            Seen::Refused(rejection) => {
-                let same = self
-                    .last
-                    .as_ref()
-                    .is_some_and(|last| last.reason() == rejection.reason());
-                self.alike = if same { self.alike + 1 } else { 1 };
-                self.last = Some((*rejection).clone());
-                (
-                    rejection.reason() == Reason::UpstreamRateLimited,
-                    rejection.retry_after(),
-                )
-            }
-        };
-        if limited {
-            self.rate_limited += 1;
-            self.retry_after = self.retry_after.max(after);
-        }
-    }
-
-    fn verdict(self) -> Rejection {
-        let second = Duration::from_secs(1);
-        if self.count == 0 {
-            return Rejection::new(Reason::NoRoute).with_retry_after(second);
-        }
-        if self.rate_limited == self.count {
-            let after = self.retry_after.unwrap_or(second);
-            return Rejection::new(Reason::UpstreamRateLimited).with_retry_after(after);
-        }
-        match self.last {
-            Some(last) if last.status() == StatusCode::GATEWAY_TIMEOUT || self.alike == self.count => last,
-            _ => Reason::UpstreamFailed.into(),
-        }
-    }
-}
-
-/// Retry-After in seconds; the form with a date is read as absent.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers
-        .get(RETRY_AFTER)?
-        .to_str()
-        .ok()?
-        .trim()
-        .parse()
-        .ok()
-        .map(Duration::from_secs)
-}
-
-// === impl Watch ===
-
-impl<P: Policy> Drop for Watch<'_, P> {
-    fn drop(&mut self) {
-        self.policy.attempted(
-            self.candidate,
-            Attempt {
-                end: self.end,
-                elapsed: self.started.elapsed(),
-            },
-        );
     }
 }
 
@@ -419,201 +323,6 @@ impl<R> Future for ResponseFuture<R> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.inner.as_mut().poll(cx)
-    }
-}
-
-/// `inner` comes ready for one call.
-async fn drive<S, P, B>(
-    mut inner: S,
-    policy: P,
-    budget: Budget,
-    tally: Option<Arc<Tally>>,
-    request: Request<Held>,
-) -> Result<Response<ResponseBody<B>>, Rejection>
-where
-    S: Service<Request<Held>, Response = Response<B>>,
-    S::Error: Into<Rejection>,
-    P: Policy,
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: Into<Rejection>,
-{
-    let mut candidates = policy
-        .candidates(&request)?
-        .into_iter()
-        .take(budget.attempts)
-        .peekable();
-    let mut begun = None;
-    let mut request = Some(request);
-    let mut ready = true;
-    let mut failures = Failures::default();
-    while let Some(candidate) = candidates.next() {
-        // The last attempt takes the request itself, so that its body is freed as soon as it has been sent.
-        let attempt = if candidates.peek().is_some() {
-            request.clone()
-        } else {
-            request.take()
-        };
-        let Some(mut attempt) = attempt else { break };
-        let started = Instant::now();
-        let first = *begun.get_or_insert_with(|| {
-            if let Some(tally) = &tally {
-                tally.request(started);
-            }
-            started
-        });
-        let mut watch = Watch {
-            policy: &policy,
-            candidate: &candidate,
-            started,
-            end: AttemptEnd::Cancelled,
-        };
-        let answer = match policy.prepare(&candidate, &mut attempt) {
-            Ok(()) => call(&mut inner, std::mem::take(&mut ready), attempt).await,
-            Err(rejection) => Err(rejection),
-        };
-        let answer = match answer {
-            Ok(response) => begin(&policy, &candidate, response).await,
-            Err(rejection) => Err(rejection),
-        };
-        let seen = match &answer {
-            Ok(response) => Seen::of(response),
-            Err(rejection) => Seen::Refused(rejection),
-        };
-        let verdict = policy.judge(&candidate, &seen);
-        watch.end = match (&seen, verdict) {
-            (Seen::Head { status, .. }, Verdict::Accept) => AttemptEnd::Accepted(*status),
-            (Seen::Head { status, .. }, Verdict::Next) => AttemptEnd::Rejected(*status),
-            (Seen::Refused(rejection), _) => AttemptEnd::Refused(rejection.reason()),
-        };
-        drop(watch);
-        if verdict == Verdict::Accept {
-            return answer;
-        }
-        failures.note(&seen);
-        if candidates.peek().is_some() && (first.elapsed() >= budget.time || !may_go_on(tally.as_deref())) {
-            break;
-        }
-    }
-    Err(failures.verdict())
-}
-
-/// Whether the share that all requests have of further attempts has room for one more, which is then taken.
-fn may_go_on(tally: Option<&Tally>) -> bool {
-    tally.is_none_or(|tally| tally.further(Instant::now()))
-}
-
-async fn call<S, B>(inner: &mut S, ready: bool, request: Request<Held>) -> Result<Response<B>, Rejection>
-where
-    S: Service<Request<Held>, Response = Response<B>>,
-    S::Error: Into<Rejection>,
-{
-    if !ready {
-        poll_fn(|cx| inner.poll_ready(cx)).await.map_err(Into::into)?;
-    }
-    inner.call(request).await.map_err(Into::into)
-}
-
-/// Reads an answer up to where it has begun. What ends or fails before that is no answer.
-async fn begin<P, B>(
-    policy: &P,
-    candidate: &P::Candidate,
-    response: Response<B>,
-) -> Result<Response<ResponseBody<B>>, Rejection>
-where
-    P: Policy,
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: Into<Rejection>,
-{
-    let accepted = policy.judge(candidate, &Seen::of(&response)) == Verdict::Accept;
-    let awaits = accepted && policy.awaits_start(candidate, response.status(), response.headers());
-    let mut response = response.map(ResponseBody::new);
-    if !awaits {
-        return Ok(response);
-    }
-    let body = response.body_mut();
-    // All that has come, once that is more than one frame.
-    let mut joined = Vec::new();
-    loop {
-        let next = poll_fn(|cx| Pin::new(&mut body.inner).poll_frame(cx)).await;
-        let Some(frame) = next.transpose().map_err(Into::into)? else {
-            return if body.first.is_some() {
-                Ok(response)
-            } else {
-                Err(Reason::UpstreamFailed.into())
-            };
-        };
-        let start = match frame.data_ref() {
-            Some(data) if data.is_empty() => continue,
-            Some(data) if body.first.is_none() => policy.start(candidate, data),
-            Some(data) => {
-                if joined.is_empty() {
-                    joined.extend_from_slice(body.first.as_ref().and_then(Frame::data_ref).map_or(&[], |data| data));
-                }
-                joined.extend_from_slice(data);
-                policy.start(candidate, &joined)
-            }
-            None => Start::Begun,
-        };
-        body.put_back(frame);
-        match start {
-            Start::Begun => return Ok(response),
-            Start::More => {}
-            Start::Failed(reason) => return Err(reason.into()),
-        }
-    }
-}
-
-// === impl ResponseBody ===
-
-impl<B> ResponseBody<B> {
-    fn new(inner: B) -> Self {
-        Self {
-            inner,
-            first: None,
-            more: VecDeque::new(),
-        }
-    }
-
-    fn put_back(&mut self, frame: Frame<Bytes>) {
-        if self.first.is_none() && self.more.is_empty() {
-            self.first = Some(frame);
-        } else {
-            self.more.push_back(frame);
-        }
-    }
-}
-
-impl<B> Body for ResponseBody<B>
-where
-    B: Body<Data = Bytes> + Unpin,
-{
-    type Data = Bytes;
-    type Error = B::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        if let Some(frame) = self.first.take() {
-            return Poll::Ready(Some(Ok(frame)));
-        }
-        if let Some(frame) = self.more.pop_front() {
-            return Poll::Ready(Some(Ok(frame)));
-        }
-        Pin::new(&mut self.inner).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.first.is_none() && self.more.is_empty() && self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let held = self.first.iter().chain(&self.more).filter_map(Frame::data_ref);
-        let held = held.map(|data| data.len() as u64).sum::<u64>();
-        let inner = self.inner.size_hint();
-        let mut hint = SizeHint::new();
-        hint.set_lower(inner.lower().saturating_add(held));
-        if let Some(upper) = inner.upper() {
-            hint.set_upper(upper.saturating_add(held));
-        }
-        hint
     }
 }
 
