@@ -1,0 +1,143 @@
+//! The task that brings rows from the journal into the store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::counters::add;
+use super::inner::Inner;
+use super::journal::{self, File, Next};
+use super::settle::settle;
+use crate::store::{Id, Row};
+
+/// How often the store gets rows: those of several commits together cost it less.
+const EVERY: Duration = Duration::from_millis(100);
+/// Rows that are worth a transaction without waiting for more.
+const MANY: usize = 500;
+/// How long the store is left alone after a failure: at first, and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// Brings rows from the journal into the store, in their order, for ever.
+#[derive(Debug)]
+pub(super) struct Filler {
+    inner: Arc<Inner>,
+    path: std::path::PathBuf,
+    /// A connection of its own to the journal, while it needs one.
+    file: Option<File>,
+    pause: Duration,
+}
+
+// === impl Filler ===
+
+impl Filler {
+    pub(super) fn new(inner: Arc<Inner>, path: std::path::PathBuf) -> Self {
+        Self {
+            inner,
+            path,
+            file: None,
+            pause: PAUSE.0,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let inner = Arc::clone(&self.inner);
+        loop {
+            let next = Instant::now() + EVERY;
+            match inner.window.next() {
+                Next::Nothing => {
+                    inner.window.wake.notified().await;
+                    // What comes within the next moment comes along.
+                    sleep(EVERY).await;
+                }
+                Next::Batch(batch) => {
+                    self.file = None;
+                    self.settle(batch.process, &batch.rows).await;
+                    inner.filled(&batch.rows, batch.rows.len(), batch.bytes);
+                    inner.window.done(batch.seq);
+                    if batch.rows.len() < MANY {
+                        sleep_until(next).await;
+                    }
+                }
+                Next::InFile { after, upto } => self.fill_stored(after, upto).await,
+            }
+            inner.progress.notify_waiters();
+        }
+    }
+
+    /// Fills what comes next and is in the file only.
+    async fn fill_stored(&mut self, after: i64, upto: i64) {
+        let group = match self.file().await {
+            Ok(file) => file.group(after, upto).await,
+            Err(error) => Err(error),
+        };
+        match group {
+            Ok(Some(group)) => {
+                for (line, error) in &group.bad {
+                    self.set_aside(group.process, line, error).await;
+                }
+                self.settle(group.process, &group.rows).await;
+                self.inner.filled(&group.rows, group.count(), group.bytes);
+                self.inner.window.done(group.seq);
+            }
+            Ok(None) => {
+                tracing::error!(after, upto, "batches are missing from the journal");
+                self.inner.window.done(upto);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the journal cannot be read");
+                self.wait().await;
+            }
+        }
+    }
+
+    /// Settles rows, however long it takes.
+    async fn settle(&mut self, process: Id, rows: &[Row]) {
+        let inner = Arc::clone(&self.inner);
+        let refused = loop {
+            match settle(&inner, process, rows).await {
+                Ok(refused) => break refused,
+                Err(error) => {
+                    tracing::warn!(%error, rows = rows.len(), "charges wait in the journal");
+                    self.wait().await;
+                }
+            }
+        };
+        self.pause = PAUSE.0;
+        for refused in refused {
+            let line = journal::write([refused.row]);
+            let line = String::from_utf8_lossy(&line);
+            self.set_aside(process, &line, &refused.error.to_string()).await;
+        }
+    }
+
+    /// Sets a row aside that must not hold up the rest.
+    async fn set_aside(&mut self, process: Id, row: &str, error: &str) {
+        add(&self.inner.counters.aside, 1);
+        tracing::error!(error, row, "the store refuses a row: it is set aside in the journal");
+        loop {
+            let done = match self.file().await {
+                Ok(file) => file.set_aside(process, row, error).await,
+                Err(error) => Err(error),
+            };
+            let Err(error) = done else {
+                return;
+            };
+            tracing::error!(%error, "a row could not be set aside");
+            self.wait().await;
+        }
+    }
+
+    async fn file(&mut self) -> Result<&mut File, sqlx::Error> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => File::open(&self.path, self.inner.syncs()).await?,
+        };
+        Ok(self.file.insert(file))
+    }
+
+    async fn wait(&mut self) {
+        sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(PAUSE.1);
+    }
+}

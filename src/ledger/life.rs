@@ -1,0 +1,106 @@
+//! From the start to the end.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+use super::fill::Filler;
+use super::inner::Inner;
+use super::journal::{File, Lock, Target, Writer};
+use super::settings::{Durability, Settings, StartError};
+use crate::store::SharedStore;
+
+/// How long the end waits for the store, once all is written, and how often it looks.
+const STOP: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What runs, to be ended in this order.
+#[derive(Debug, Default)]
+pub(super) struct Tasks {
+    pub(super) tasks: JoinSet<()>,
+    pub(super) lock: Option<Lock>,
+}
+
+// === impl Inner ===
+
+impl Inner {
+    /// Registers, replays what dead processes have left, and starts the tasks.
+    pub(super) async fn start(store: SharedStore, settings: Settings) -> Result<(Arc<Self>, Tasks), StartError> {
+        let folder = &settings.folder;
+        std::fs::create_dir_all(folder).map_err(|error| StartError::Folder(folder.clone(), error))?;
+        let process = store.register(settings.lease_end()).await?;
+        let inner = Arc::new(Self::new(store, settings, &process));
+        match inner.begin().await {
+            Ok(tasks) => Ok((inner, tasks)),
+            Err(error) => {
+                let _expires = inner.bounded(inner.store.release(process.id)).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn begin(self: &Arc<Self>) -> Result<Tasks, StartError> {
+        let mut tasks = Tasks::default();
+        // Whoever replays for long must not lose its own lease over it.
+        tasks.tasks.spawn(Arc::clone(self).keep_lease());
+        self.replay().await?;
+        self.release_dead().await?;
+        let target = self.target(&mut tasks).await?;
+        tasks.tasks.spawn(Writer::new(Arc::clone(self), target).run());
+        tasks.tasks.spawn(Arc::clone(self).keep_house());
+        tasks.tasks.spawn(Arc::clone(self).keep_days());
+        Ok(tasks)
+    }
+
+    /// Opens the journal, where there is one, and starts to fill the store from it.
+    async fn target(self: &Arc<Self>, tasks: &mut Tasks) -> Result<Target, StartError> {
+        if self.settings.durability == Durability::Store {
+            return Ok(Target::Store);
+        }
+        let folder = &self.settings.folder;
+        let lock = Lock::take(folder, self.process()).map_err(|error| StartError::Folder(folder.clone(), error))?;
+        let lock = lock.ok_or_else(|| StartError::Journal(folder.clone(), "it is in use".to_owned()))?;
+        let path = lock.journal();
+        let file = File::open(&path, self.syncs()).await;
+        let file = Some(file.map_err(|error| StartError::Journal(path.clone(), error.to_string()))?);
+        tasks.lock = Some(lock);
+        tasks.tasks.spawn(Filler::new(Arc::clone(self), path.clone()).run());
+        Ok(Target::Journal { path, file })
+    }
+
+    /// Takes no more requests, and gives back what is free.
+    pub(super) async fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.give_all_back().await;
+    }
+
+    /// Writes and fills what is left, then releases the registration. Whether nothing is left in the journal.
+    pub(super) async fn stop(&self) -> bool {
+        self.drain().await;
+        self.counters.stopped.store(true, Ordering::Relaxed);
+        self.queue.close();
+        let until = Instant::now() + self.settings.max_wait + STOP;
+        while self.counters.rows.load(Ordering::Relaxed) > 0 {
+            let _look = timeout(LOOK, self.progress.notified()).await;
+            if Instant::now() >= until {
+                // What is allotted stays so: the charges in the journal come out of it.
+                let rows = self.counters.rows.load(Ordering::Relaxed);
+                tracing::error!(
+                    rows,
+                    "the store did not take all charges: the next process will replay the journal"
+                );
+                return false;
+            }
+        }
+        match self.bounded(self.store.release(self.process())).await {
+            Ok(()) => self.nothing_aside(),
+            Err(error) => {
+                tracing::warn!(%error, "the registration could not be released: the next process will do it");
+                false
+            }
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Rows into the store, without letting a bad one hold up the rest.
+
+use std::time::Duration;
+
+use super::inner::Inner;
+use crate::store::{Error, Id, Row};
+
+/// How long the store has for the rows of one call.
+const CALL: Duration = Duration::from_secs(30);
+
+/// A row that the store refuses for itself.
+#[derive(Debug)]
+pub(super) struct Refused<'a> {
+    pub(super) row: &'a Row,
+    pub(super) error: Error,
+}
+
+/// Settles rows, which may be sent again: each counts once. Where the store refuses some, halves are tried until those
+/// stand alone. The rows that it refuses; an error when it is not there, and then some may be settled.
+pub(super) async fn settle<'a>(inner: &Inner, process: Id, rows: &'a [Row]) -> Result<Vec<Refused<'a>>, Error> {
+    let mut refused = Vec::new();
+    let mut parts = vec![rows];
+    while let Some(part) = parts.pop() {
+        let (Some(row), settled) = (
+            part.first(),
+            inner.within(CALL, inner.store.settle(process, part)).await,
+        ) else {
+            continue;
+        };
+        match settled {
+            Ok(()) => {}
+            Err(error) if error.is_unavailable() => return Err(error),
+            Err(error) if part.len() == 1 => refused.push(Refused { row, error }),
+            Err(_) => {
+                let (first, second) = part.split_at(part.len() / 2);
+                parts.extend([second, first]);
+            }
+        }
+    }
+    Ok(refused)
+}

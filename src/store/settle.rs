@@ -1,0 +1,234 @@
+//! Usage rows and their charges.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::bulk::Bulk;
+use super::purse::{Purse, Share};
+use super::rows::{Settled, attempts};
+use super::session::Tx;
+use super::value::values;
+use super::{Billing, Id, Millis, Result, Row, accounts, meta, rollups, rows};
+use crate::money::Nanos;
+
+static CHARGE_ACCOUNTS: Bulk = Bulk::new(
+    2,
+    "UPDATE accounts SET balance = balance - v.column2, used = used + v.column2 FROM (VALUES ",
+    ") AS v WHERE accounts.id = v.column1",
+);
+static CHARGE_KEYS: Bulk = Bulk::new(
+    5,
+    "UPDATE keys SET used = used + v.column2, spent = v.column3, period_start = v.column4, last_used = v.column5
+     FROM (VALUES ",
+    ") AS v WHERE keys.id = v.column1",
+);
+static HOLD: Bulk = Bulk::new(
+    3,
+    "UPDATE allotments SET amount = v.column3 FROM (VALUES ",
+    ") AS v WHERE allotments.owner = v.column1 AND allotments.process = v.column2",
+);
+
+/// A key while its rows are settled.
+struct Key {
+    quota: Option<i64>,
+    periodic: bool,
+    period_start: i64,
+    spent: i64,
+    used: i64,
+    last_used: Option<i64>,
+    shares: Vec<Share>,
+    /// Of the period that began at `period_start`.
+    purse: Purse,
+    touched: bool,
+}
+
+/// All that the batch is charged to, locked.
+struct Owners {
+    process: Id,
+    accounts: BTreeMap<Id, Purse>,
+    keys: BTreeMap<Id, Key>,
+}
+
+/// Settles rows. Without a `look` at what is there, `false` says that some of them are: nothing may be committed then.
+pub(super) async fn settle(tx: &mut Tx, process: Id, rows: &[Row], look: bool) -> Result<bool> {
+    let open = meta::open_day(tx).await?;
+    tx.row("SELECT id FROM processes WHERE id = $1 FOR KEY SHARE", values![process])
+        .await?;
+    let mut owners = Owners::lock(tx, process, rows).await?;
+    let mut known: HashSet<Id> = if look {
+        rows::known(tx, rows).await?.into_iter().collect()
+    } else {
+        HashSet::new()
+    };
+    let mut settled = Vec::with_capacity(rows.len());
+    for row in rows {
+        if look && !known.insert(row.id) {
+            continue;
+        }
+        let (charge, written_off) = owners.charge(row);
+        settled.push(Settled {
+            row,
+            attempts: attempts(row)?,
+            charge,
+            written_off,
+            day: row.time.day().max(open),
+        });
+    }
+    let written = rows::insert(tx, &settled).await?;
+    if usize::try_from(written).is_ok_and(|written| written < settled.len()) {
+        return Ok(false);
+    }
+    rollups::add(tx, &settled).await?;
+    owners.write(tx).await?;
+    Ok(true)
+}
+
+impl Owners {
+    /// Accounts before keys, each by id.
+    async fn lock(tx: &mut Tx, process: Id, rows: &[Row]) -> Result<Self> {
+        let mut accounts = lock_accounts(tx, rows).await?;
+        let mut keys = lock_keys(tx, process, rows).await?;
+        let ids = accounts.keys().chain(keys.keys()).map(|id| id.get());
+        let sql = format!(
+            "SELECT owner, process, amount, period_start FROM allotments WHERE owner {}",
+            tx.among()
+        );
+        let list = tx.list(ids);
+        let mut shares = BTreeMap::<Id, Vec<Share>>::new();
+        for mut row in tx.rows(&sql, vec![list]).await? {
+            let share = (row.next()?, row.next()?, row.next()?, row.next()?);
+            let (owner, process, amount, period_start) = share;
+            let share = Share {
+                process,
+                amount,
+                period_start,
+            };
+            shares.entry(owner).or_default().push(share);
+        }
+        for (id, key) in &mut keys {
+            key.shares = shares.remove(id).unwrap_or_default();
+            key.enter(process, key.period_start);
+        }
+        let purse = |id, ceiling| Purse::new(process, ceiling, 0, shares.get(&id).map_or(&[], Vec::as_slice));
+        let accounts = std::mem::take(&mut accounts)
+            .into_iter()
+            .map(|(id, ceiling)| (id, purse(id, ceiling)));
+        Ok(Self {
+            process,
+            accounts: accounts.collect(),
+            keys,
+        })
+    }
+
+    /// What of the row's charge can be taken, and what is written off with the rest.
+    fn charge(&mut self, row: &Row) -> (Nanos, Nanos) {
+        let asked = row.charge.get().max(0);
+        let period_start = row.period_start.map_or(0, |start| start.0);
+        let key = self.keys.get_mut(&row.key);
+        let account = self.accounts.get_mut(&row.account);
+        // An account that is not there owes nothing; that the row was sent is kept.
+        let mut taken = account.as_ref().map_or(0, |purse| asked.min(purse.room()));
+        if let Some(key) = key {
+            if key.periodic && period_start > key.period_start {
+                key.enter(self.process, period_start);
+            }
+            // A charge of a period that has passed was covered when it was reserved, and no longer counts.
+            if period_start == key.period_start {
+                taken = taken.min(key.purse.room());
+                key.purse.charge(taken);
+            }
+            key.used = key.used.saturating_add(taken);
+            if taken > 0 || row.status < 400 {
+                key.last_used = key.last_used.max(Some(row.time.0));
+                key.touched = true;
+            }
+        }
+        if let Some(account) = account {
+            account.charge(taken);
+        }
+        let rest = Nanos::new(asked - taken);
+        (Nanos::new(taken), row.written_off.saturating_add(rest))
+    }
+
+    async fn write(&self, tx: &mut Tx) -> Result<()> {
+        let charged: Vec<_> = self.accounts.iter().filter(|(_, purse)| purse.charged() > 0).collect();
+        CHARGE_ACCOUNTS
+            .run(tx, &charged, |(id, purse), values| {
+                values.extend(values![**id, purse.charged()]);
+            })
+            .await?;
+        let touched: Vec<_> = self.keys.iter().filter(|(_, key)| key.touched).collect();
+        CHARGE_KEYS
+            .run(tx, &touched, |(id, key), values| {
+                let spent = key.spent.saturating_add(key.purse.charged());
+                values.extend(values![**id, key.used, spent, key.period_start, key.last_used]);
+            })
+            .await?;
+        let accounts = self.accounts.iter().map(|(id, purse)| (*id, *purse));
+        let purses = accounts.chain(self.keys.iter().map(|(id, key)| (*id, key.purse)));
+        let held: Vec<_> = purses.filter_map(|(id, purse)| Some((id, purse.left()?))).collect();
+        HOLD.run(tx, &held, |(id, left), values| {
+            values.extend(values![*id, self.process, *left]);
+        })
+        .await?;
+        Ok(())
+    }
+}
+
+impl Key {
+    /// Counts from this period on; what was charged in the one before has passed with it.
+    fn enter(&mut self, process: Id, period_start: i64) {
+        if period_start != self.period_start {
+            (self.period_start, self.spent) = (period_start, 0);
+        }
+        let ceiling = self.quota.map(|quota| quota.saturating_sub(self.spent));
+        self.purse = Purse::new(process, ceiling, period_start, &self.shares);
+    }
+}
+
+/// What each account may spend in all.
+async fn lock_accounts(tx: &mut Tx, rows: &[Row]) -> Result<BTreeMap<Id, Option<i64>>> {
+    let ids: HashSet<i64> = rows.iter().map(|row| row.account.get()).collect();
+    let sql = format!(
+        "SELECT id, balance, postpaid, credit_limit FROM accounts WHERE id {} ORDER BY id FOR UPDATE",
+        tx.among()
+    );
+    let list = tx.list(ids);
+    let mut accounts = BTreeMap::new();
+    for mut row in tx.rows(&sql, vec![list]).await? {
+        let (id, balance, postpaid, credit_limit) = (row.next()?, row.next()?, row.next()?, row.next()?);
+        let billing = if postpaid {
+            Billing::Postpaid { credit_limit }
+        } else {
+            Billing::Prepaid
+        };
+        accounts.insert(id, accounts::ceiling(&billing, balance));
+    }
+    Ok(accounts)
+}
+
+/// Keys, without what processes hold of them.
+async fn lock_keys(tx: &mut Tx, process: Id, rows: &[Row]) -> Result<BTreeMap<Id, Key>> {
+    let ids: HashSet<i64> = rows.iter().map(|row| row.key.get()).collect();
+    let sql = format!(
+        "SELECT id, quota, period, period_start, spent, last_used FROM keys WHERE id {} ORDER BY id FOR UPDATE",
+        tx.among()
+    );
+    let list = tx.list(ids);
+    let mut keys = BTreeMap::new();
+    for mut row in tx.rows(&sql, vec![list]).await? {
+        let (id, quota, period) = (row.next()?, row.next()?, row.next::<Option<i64>>()?);
+        let key = Key {
+            quota,
+            periodic: period.is_some(),
+            period_start: row.next()?,
+            spent: row.next()?,
+            used: 0,
+            last_used: row.next::<Option<Millis>>()?.map(|time| time.0),
+            shares: Vec::new(),
+            purse: Purse::new(process, None, 0, &[]),
+            touched: false,
+        };
+        keys.insert(id, key);
+    }
+    Ok(keys)
+}

@@ -1,0 +1,81 @@
+//! SQLite: one connection writes, a few read.
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::ConnectOptions as _;
+use sqlx::pool::PoolOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
+
+use super::Result;
+use super::failure::failed;
+use super::migrate::migrate;
+use super::session::Tx;
+
+const MIGRATIONS: &[&str] = &[include_str!("migrations/sqlite/0001_begin.sql")];
+/// How long another process may hold the file.
+const BUSY: Duration = Duration::from_secs(5);
+const READERS: u32 = 4;
+
+/// The pools of one file.
+pub(super) struct Pools {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl Pools {
+    /// Opens the file, made when absent; `None` is a store in memory that ends with it.
+    pub(super) async fn open(path: Option<&Path>) -> Result<Self> {
+        let options = options(path);
+        let writer = pool(1).connect_with(options.clone()).await.map_err(failed)?;
+        let pools = Self {
+            readers: match path {
+                Some(_) => pool(READERS).connect_lazy_with(options.pragma("query_only", "1")),
+                // Each connection to memory would be a store of its own.
+                None => writer.clone(),
+            },
+            writer,
+        };
+        migrate(pools.begin().await?, MIGRATIONS).await?;
+        Ok(pools)
+    }
+
+    /// A transaction that writes: no other does until its end.
+    pub(super) async fn begin(&self) -> Result<Tx> {
+        let tx = self.writer.begin_with("BEGIN IMMEDIATE").await;
+        tx.map(Tx::Sqlite).map_err(failed)
+    }
+
+    /// A transaction that sees the store as it is when it first reads.
+    pub(super) async fn read(&self) -> Result<Tx> {
+        self.readers.begin().await.map(Tx::Sqlite).map_err(failed)
+    }
+}
+
+fn pool(connections: u32) -> PoolOptions<sqlx::Sqlite> {
+    PoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_secs(20))
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+}
+
+fn options(path: Option<&Path>) -> SqliteConnectOptions {
+    let options = match path {
+        Some(path) => SqliteConnectOptions::new().filename(path),
+        None => SqliteConnectOptions::new().in_memory(true),
+    };
+    options
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        // Every commit is on the disk: what was settled may be deleted from the journal.
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(BUSY)
+        .foreign_keys(true)
+        .pragma("cache_size", "-65536")
+        // 64 MiB each: a page that many batches write is copied into the file once.
+        .pragma("wal_autocheckpoint", "16384")
+        .pragma("journal_size_limit", "67108864")
+        .disable_statement_logging()
+}
