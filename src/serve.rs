@@ -1,5 +1,7 @@
 //! The running gateway: its listeners, its reloads and its end.
 
+mod books;
+mod clients;
 mod process;
 mod signals;
 mod upgrade;
@@ -17,16 +19,18 @@ use http::{Request, Response};
 use tower::util::Oneshot;
 use tower::{Service, ServiceExt};
 
+pub use self::books::{Books, BooksError};
 pub use self::process::run;
 pub use self::upgrade::Sockets;
-use crate::admin;
+use crate::admin::{self, Api};
 use crate::config::Config;
 use crate::proxy::{
     BindError, Body, CertStore, Edge, EdgeSettings, Fault, Host, Lifecycle, Listeners, Protocol, RenderFault, Site,
     TlsError,
 };
 use crate::stack::{self, DataPlane, Faults, State};
-use crate::telemetry::Telemetry;
+use crate::store;
+use crate::telemetry::{LedgerNow, Now, Telemetry};
 
 /// How long a request of the admin listener may take to finish, once all else is over.
 const ADMIN_DRAIN: Duration = Duration::from_secs(1);
@@ -37,6 +41,8 @@ pub struct Gateway {
     /// The admin listener has a life of its own: it is the last to go, and its requests are nobody's load.
     admin: Host,
     state: State,
+    books: Option<Books>,
+    api: Option<Api>,
     current: Current,
     certs: Option<Arc<CertStore>>,
     config: Arc<Config>,
@@ -69,6 +75,8 @@ pub enum StartError {
     Backend(http::Error),
     /// A listening socket could not be kept for a process that takes over.
     Duplicate(std::io::Error),
+    /// The configuration's fixed keys could not be written into the store.
+    Keys(store::Error),
 }
 
 /// The stack in use. A reload swaps it; requests under way stay on the one they began on.
@@ -89,11 +97,17 @@ struct Status(State);
 impl Gateway {
     /// Binds every listener, then starts to answer. Must be called on a tokio runtime.
     pub fn start(config: Config, telemetry: Telemetry) -> Result<Self, StartError> {
-        Self::start_on(config, telemetry, Sockets::default())
+        Self::start_on(config, telemetry, None, Sockets::default())
     }
 
-    /// The same, on sockets of another process where it has one for the address.
-    pub fn start_on(config: Config, telemetry: Telemetry, mut taken: Sockets) -> Result<Self, StartError> {
+    /// The same with the keys and the money of `books`, and on sockets of another process where it has one for the
+    /// address.
+    pub fn start_on(
+        config: Config,
+        telemetry: Telemetry,
+        books: Option<Books>,
+        mut taken: Sockets,
+    ) -> Result<Self, StartError> {
         let lifecycle = Lifecycle::new();
         let server = &config.server;
         let mut sockets = Sockets::default();
@@ -116,9 +130,30 @@ impl Gateway {
             .transpose()?
             .map(Arc::new);
 
-        let state = State::new(&config, telemetry.clone(), lifecycle.clone());
+        let state = match &books {
+            None => State::new(&config, telemetry.clone(), lifecycle.clone()),
+            Some(books) => State::with_keys(
+                &config,
+                telemetry.clone(),
+                lifecycle.clone(),
+                Arc::clone(&books.numbers),
+                books.directory.clone(),
+                Some(books.ledger.clone()),
+            ),
+        };
         state.adopt(state.prepare(&config)?);
-        let current = Current(Arc::new(ArcSwap::from_pointee(Plane::new(&config, &state))));
+        let current = Current(Arc::new(ArcSwap::from_pointee(Plane::new(
+            &config,
+            &state,
+            books.as_ref(),
+        ))));
+        let api = books.as_ref().map(|books| {
+            Api::new(
+                admin::Setup::new(&config),
+                Arc::clone(&books.store),
+                Arc::new(books.clone()),
+            )
+        });
         let settings = EdgeSettings {
             client_timeout: server.client_timeout,
             keepalive: server.keepalive,
@@ -149,7 +184,10 @@ impl Gateway {
             })?;
         }
         if let Some(listeners) = admin {
-            let router = admin::router(Arc::new(Status(state.clone())), telemetry);
+            let mut router = admin::router(Arc::new(Status(state.clone())), telemetry);
+            if let Some(api) = &api {
+                router = router.merge(api.router());
+            }
             let service = router
                 .map_request(|request: Request<Body>| request.map(axum::body::Body::new))
                 .map_response(|response: Response<axum::body::Body>| response.map(Body::boxed));
@@ -175,6 +213,8 @@ impl Gateway {
             host,
             admin: admin_host,
             state,
+            books,
+            api,
             current,
             certs,
             config: Arc::new(config),
@@ -196,18 +236,24 @@ impl Gateway {
 
     /// Goes on with another configuration. Requests in flight finish on the old one; no count is reset. On an error
     /// all is as it was.
-    pub fn reload(&mut self, config: Config) -> Result<(), StartError> {
+    pub async fn reload(&mut self, config: Config) -> Result<(), StartError> {
         // All that can fail comes first, and only then is anything changed.
         let certificate = match (&self.certs, &config.server.tls) {
             (Some(certs), Some(identity)) => Some((certs, CertStore::certificate(&identity.chain, &identity.key)?)),
             _ => None,
         };
         let prepared = self.state.prepare(&config)?;
+        self.state.directory().reload(&config).await?;
         if let Some((certs, certificate)) = certificate {
             certs.replace(certificate);
         }
         self.state.adopt(prepared);
-        self.current.0.store(Arc::new(Plane::new(&config, &self.state)));
+        self.current
+            .0
+            .store(Arc::new(Plane::new(&config, &self.state, self.books.as_ref())));
+        if let Some(api) = &self.api {
+            api.reload(admin::Setup::new(&config));
+        }
         self.drain = config.server.drain;
         self.config = Arc::new(config);
         Ok(())
@@ -231,7 +277,15 @@ impl Gateway {
         // Else the addresses would seem to listen still.
         drop(self.sockets);
         self.state.lifecycle().go_down();
+        let ledger = self.state.ledger().cloned();
+        if let Some(ledger) = &ledger {
+            // Whoever takes over can spend at once what no request here has set aside.
+            ledger.drain().await;
+        }
         let in_time = self.host.finish(self.drain).await;
+        if let Some(ledger) = ledger {
+            ledger.stop().await;
+        }
         self.admin.lifecycle().go_down();
         self.admin.finish(ADMIN_DRAIN).await;
         self.state.telemetry().flush();
@@ -272,9 +326,9 @@ impl RenderFault for Current {
 // === impl Plane ===
 
 impl Plane {
-    fn new(config: &Config, state: &State) -> Self {
+    fn new(config: &Config, state: &State, books: Option<&Books>) -> Self {
         Self {
-            data: stack::data_plane(config, state),
+            data: stack::data_plane(config, state, books.map(|books| books.beside(config))),
             faults: Faults::new(config, Some(state.telemetry().clone())),
         }
     }
@@ -284,15 +338,30 @@ impl Plane {
 
 impl admin::Status for Status {
     fn not_ready(&self) -> Option<&'static str> {
-        self.0.lifecycle().is_going_down().then_some("draining")
+        let draining = self.0.lifecycle().is_going_down().then_some("draining");
+        draining.or_else(|| self.0.ledger()?.ready().is_err().then_some("ledger_full"))
     }
 
-    fn in_flight(&self) -> usize {
-        self.0.lifecycle().in_flight()
+    fn degraded(&self) -> Option<&'static str> {
+        let stats = self.0.ledger()?.stats();
+        (!stats.store_up).then_some("the store does not answer: charges wait in the journal")
     }
 
-    fn buffered(&self) -> usize {
-        self.0.budget().used()
+    fn now(&self) -> Now {
+        let ledger = self.0.ledger().map(|ledger| {
+            let stats = ledger.stats();
+            LedgerNow {
+                held: stats.held.get(),
+                reserved: stats.reserved.get(),
+                pending: stats.pending_rows,
+                store_up: stats.store_up,
+            }
+        });
+        Now {
+            in_flight: self.0.lifecycle().in_flight(),
+            buffered: self.0.budget().used(),
+            ledger,
+        }
     }
 }
 
@@ -310,6 +379,12 @@ impl From<TlsError> for StartError {
     }
 }
 
+impl From<store::Error> for StartError {
+    fn from(error: store::Error) -> Self {
+        Self::Keys(error)
+    }
+}
+
 impl From<http::Error> for StartError {
     fn from(error: http::Error) -> Self {
         Self::Backend(error)
@@ -322,6 +397,7 @@ impl fmt::Display for StartError {
             Self::Bind(error) => error.fmt(f),
             Self::Tls(error) => error.fmt(f),
             Self::Duplicate(error) => write!(f, "cannot duplicate a listening socket: {error}"),
+            Self::Keys(error) => write!(f, "the fixed keys cannot be written into the store: {error}"),
             Self::Backend(error) => write!(f, "a backend's host or api_key cannot be sent in a header: {error}"),
         }
     }

@@ -1,8 +1,12 @@
 //! The data plane's stack: every layer in its place, each with its why.
 
 mod attempt;
+mod beside;
+mod cache;
 mod catalogue;
 mod checks;
+mod count;
+mod credit;
 mod draining;
 mod errors;
 mod render;
@@ -18,6 +22,7 @@ use http::request::Parts;
 use http::{Extensions, Request, Response};
 use http_body_util::BodyExt;
 use ipnet::IpNet;
+use tollgate_layers::Rejection;
 use tollgate_layers::bearer_auth::BearerAuthLayer;
 use tollgate_layers::buffer::{self, BufferLayer, Held};
 use tollgate_layers::catch_panic::CatchPanicLayer;
@@ -33,10 +38,13 @@ use tollgate_layers::require::RequireLayer;
 use tollgate_layers::respond::RespondLayer;
 use tollgate_layers::timeout::TimeoutLayer;
 use tower::util::BoxCloneSyncService;
-use tower::{ServiceBuilder, ServiceExt};
+use tower::{Service, ServiceBuilder, ServiceExt};
 
 use self::attempt::Attempt;
+use self::beside::BesideLayer;
+pub use self::beside::{Answering, Beside};
 use self::catalogue::CatalogueLayer;
+use self::credit::CreditLayer;
 use self::draining::DrainingLayer;
 pub use self::render::Faults;
 use self::render::Renderer;
@@ -47,13 +55,13 @@ use crate::config::{Config, Limits};
 use crate::dialect::openai;
 use crate::proxy::{Body, ConnInfo};
 use crate::wiring::limits::{self, Counted};
-use crate::wiring::{Caller, Catalogue, TraceLayer, static_keys};
+use crate::wiring::{self, Caller, Catalogue, TraceLayer};
 
 /// The whole stack behind one type.
 pub type DataPlane = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
-/// Builds the stack for a configuration that `state` has adopted.
-pub fn data_plane(config: &Config, state: &State) -> DataPlane {
+/// Builds the stack for a configuration that `state` has adopted; `beside` answers what is none of the API.
+pub fn data_plane(config: &Config, state: &State, beside: Option<Beside>) -> DataPlane {
     let config = Arc::new(config.clone());
     let server = &config.server;
     let telemetry = state.telemetry().clone();
@@ -64,9 +72,11 @@ pub fn data_plane(config: &Config, state: &State) -> DataPlane {
     let tag_header = config.metering.tag_header.clone();
     let models = Models::new(&config, state);
     let (known, denied) = (models.clone(), Arc::clone(&config));
+    let callers = wiring::Keys::new(state.directory().clone(), &config, state.numbers());
+    let ledger = state.ledger().cloned();
     let max_body = usize::try_from(server.max_body).unwrap_or(usize::MAX);
 
-    let stack = ServiceBuilder::new()
+    let arrival = ServiceBuilder::new()
         // First, so that every answer has an id, whatever else goes wrong.
         .layer(RequestIdLayer::new())
         // Outside of everything that can refuse: it sees what the client sees.
@@ -80,10 +90,14 @@ pub fn data_plane(config: &Config, state: &State) -> DataPlane {
             panics.panicked();
             tracing::error!(message, "a panic was caught");
         }))
-        // A full gateway says so before it does anything else for the request.
+        // A full gateway says so before it does anything else for the request. Not by the `overload` layer: the edge counts
+        // requests already, for the drain, until their last byte is written, where a body's end would come too early. So
+        // this is one comparison, and no second count with a body of its own around every answer; and of bytes there
+        // is a better account below, where they are held.
         .layer(RequireLayer::new(move |_: &mut Request<Body>| {
             checks::room(&lifecycle, most)
-        }))
+        }));
+    let caller = ServiceBuilder::new()
         // Whose address it is must be known before anything asks for it.
         .layer(ClientAddrLayer::new(
             server.trusted_proxies.clone(),
@@ -92,13 +106,15 @@ pub fn data_plane(config: &Config, state: &State) -> DataPlane {
         .layer(RequireLayer::new(move |request: &mut Request<Body>| {
             checks::listener_address(&open_to, request)
         }))
+        // What clients ask about themselves has paths, keys and errors of its own.
+        .layer(BesideLayer(beside))
         // A wrong path costs nobody a look at keys.
         .layer(RequireLayer::new(|request: &mut Request<Body>| {
             checks::path_and_method(request)
         }))
-        .layer(BearerAuthLayer::new(static_keys(&config, state.numbers())))
+        .layer(BearerAuthLayer::new(callers))
         .layer(RequireLayer::new(move |request: &mut Request<Body>| {
-            checks::caller(&tag_header, request)
+            checks::caller(&tag_header, ledger.as_ref(), request)
         }))
         // Concurrency before the rate: a request that finds no place has not been tried.
         .layer(ConcurrencyLayer::new(state.slots().clone(), |facts: &Extensions| {
@@ -108,7 +124,8 @@ pub fn data_plane(config: &Config, state: &State) -> DataPlane {
             of_caller(facts, limits::rpm)
         }))
         // The list of models is ours to give; it counts as a request and needs no body.
-        .layer(CatalogueLayer(Catalogue::new(&config)))
+        .layer(CatalogueLayer(Catalogue::new(&config)));
+    let request = ServiceBuilder::new()
         // After the caller's limits: a throttled key must not fill the memory that all share.
         .layer(BufferLayer::new(
             buffer::Config::new(max_body, Arc::clone(state.budget())).with_owner(owner),
@@ -133,9 +150,15 @@ pub fn data_plane(config: &Config, state: &State) -> DataPlane {
             tokens,
             |request: &Request<Held>| checks::estimate(request),
         ))
-        .layer(RequireLayer::new(|request: &mut Request<Held>| checks::call(request)))
+        // After every limit: a request that is not let through sets nothing aside.
+        .layer(CreditLayer(state.ledger().cloned()))
+        .layer(RequireLayer::new(|request: &mut Request<Held>| checks::call(request)));
+    let attempts = ServiceBuilder::new()
         // A body as one pointer: what follows is half a kilobyte of it, and every layer above would move it.
         .map_response(|response: Response<_>| response.map(BodyExt::boxed_unsync))
+        // What was answered before needs no backend. Who asks has passed every check by now, and has been counted.
+        .layer(cache::NoteLayer)
+        .layer(cache::layer(&config))
         // From here on once for each attempt.
         .layer(FallbackLayer::new(Routes(models)).with_budget(route::BUDGET))
         // Outside of the meter, so that what is read on after the client has left is metered, too.
@@ -144,11 +167,28 @@ pub fn data_plane(config: &Config, state: &State) -> DataPlane {
         }))
         .layer(MeterLayer::new(settle::plan))
         // Inside of the meter: an answer that stalls is a failure that the meter must see.
-        .layer(TimeoutLayer::new(route::timeouts))
-        .service(Attempt::new(telemetry));
+        .layer(TimeoutLayer::new(route::timeouts));
 
-    // The one erasure: the type above is a paragraph long, and the body is a union of all that can answer.
-    BoxCloneSyncService::new(stack.map_response(|response| response.map(Body::boxed)))
+    let attempts = opaque(attempts.service(Attempt::new(telemetry)));
+    let request = opaque(request.service(attempts));
+    let caller = opaque(caller.service(request));
+    // The one erasure: the type is a paragraph long, and the body is a union of all that can answer.
+    BoxCloneSyncService::new(
+        arrival
+            .service(caller)
+            .map_response(|response| response.map(Body::boxed)),
+    )
+}
+
+/// The same service, of whose type only this is known from here on. It costs nothing when it runs, and without it the
+/// compiler proves anew for each layer what it has proved for all those below: that takes it minutes.
+fn opaque<S, Q, B>(
+    service: S,
+) -> impl Service<Request<Q>, Response = Response<B>, Error = Rejection, Future: Send> + Clone + Send + Sync + 'static
+where
+    S: Service<Request<Q>, Response = Response<B>, Error = Rejection, Future: Send> + Clone + Send + Sync + 'static,
+{
+    service
 }
 
 fn of_caller(facts: &Extensions, which: fn(&Limits) -> Option<u64>) -> Picks<Counted> {

@@ -50,9 +50,49 @@ struct Inner {
     in_flight: Gauge,
     buffered: Gauge,
     estimated: Counter,
+    charged: Family<ModelLabels, Counter>,
+    written_off: Family<ModelLabels, Counter>,
+    ledger: LedgerGauges,
+    cached: Counter,
     reloads: Family<ResultLabels, Counter>,
     dropped_lines: Gauge<i64, std::sync::atomic::AtomicI64>,
     panics: Counter<u64, AtomicU64>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct NoLabels {}
+
+/// What a ledger holds, when there is one. Families without labels, since those are shown only once they have a value: without a ledger there is none.
+#[derive(Debug, Default)]
+struct LedgerGauges {
+    held: Family<NoLabels, Gauge>,
+    reserved: Family<NoLabels, Gauge>,
+    pending: Family<NoLabels, Gauge>,
+    store_up: Family<NoLabels, Gauge>,
+}
+
+/// What is read at the moment of a scrape.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Now {
+    /// Requests in flight.
+    pub in_flight: usize,
+    /// Bytes of request bodies held.
+    pub buffered: usize,
+    /// What the ledger holds; absent without one.
+    pub ledger: Option<LedgerNow>,
+}
+
+/// What a ledger holds at the moment of a scrape.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LedgerNow {
+    /// Nano-dollars that this process may spend.
+    pub held: i64,
+    /// Nano-dollars of it that requests in flight have set aside.
+    pub reserved: i64,
+    /// Usage rows that the store does not have yet.
+    pub pending: u64,
+    /// Whether the store answers.
+    pub store_up: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, EncodeLabelSet)]
@@ -146,6 +186,10 @@ impl Telemetry {
             in_flight: Gauge::default(),
             buffered: Gauge::default(),
             estimated: Counter::default(),
+            charged: Family::default(),
+            written_off: Family::default(),
+            ledger: LedgerGauges::default(),
+            cached: Counter::default(),
             reloads: Family::default(),
             dropped_lines: Gauge::default(),
             panics: Counter::default(),
@@ -154,11 +198,21 @@ impl Telemetry {
         Self(Arc::new(inner))
     }
 
-    /// The text that Prometheus scrapes. `in_flight` and `buffered` are read by the caller at this moment.
-    pub fn scrape(&self, in_flight: usize, buffered: usize) -> Result<String, std::fmt::Error> {
+    /// The text that Prometheus scrapes.
+    pub fn scrape(&self, now: Now) -> Result<String, std::fmt::Error> {
         let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
-        self.0.in_flight.set(gauge(in_flight));
-        self.0.buffered.set(gauge(buffered));
+        self.0.in_flight.set(gauge(now.in_flight));
+        self.0.buffered.set(gauge(now.buffered));
+        if let Some(ledger) = now.ledger {
+            let gauges = &self.0.ledger;
+            gauges.held.get_or_create(&NoLabels {}).set(ledger.held);
+            gauges.reserved.get_or_create(&NoLabels {}).set(ledger.reserved);
+            gauges
+                .pending
+                .get_or_create(&NoLabels {})
+                .set(i64::try_from(ledger.pending).unwrap_or(i64::MAX));
+            gauges.store_up.get_or_create(&NoLabels {}).set(ledger.store_up.into());
+        }
         let dropped = self.0.access.as_ref().map_or(0, AccessLog::dropped);
         self.0.dropped_lines.set(i64::try_from(dropped).unwrap_or(i64::MAX));
         let mut text = String::new();
@@ -234,7 +288,21 @@ impl Telemetry {
             };
             inner.attempts.get_or_create(&labels).inc();
         }
-        self.count_tokens(&model, facts.tokens.as_ref());
+        if let Some(charge) = facts.charge {
+            let labels = ModelLabels {
+                model: Arc::clone(&model),
+            };
+            inner.charged.get_or_create(&labels).inc_by(charge);
+            if facts.written_off > 0 {
+                inner.written_off.get_or_create(&labels).inc_by(facts.written_off);
+            }
+        }
+        if facts.cached {
+            // Its tokens were counted when they were used.
+            inner.cached.inc();
+        } else {
+            self.count_tokens(&model, facts.tokens.as_ref());
+        }
         if let Some(access) = &inner.access {
             access.write(|line| facts.write_json(line));
         }
@@ -312,6 +380,42 @@ impl Inner {
             "estimated",
             "Answers whose tokens were estimated for want of reported usage",
             self.estimated.clone(),
+        );
+        r.register(
+            "charged_nanodollars",
+            "What was charged, by model",
+            self.charged.clone(),
+        );
+        r.register(
+            "written_off_nanodollars",
+            "What was used beyond what could be charged, by model",
+            self.written_off.clone(),
+        );
+        let ledger = &self.ledger;
+        r.register(
+            "ledger_held_nanodollars",
+            "What this process may spend",
+            ledger.held.clone(),
+        );
+        r.register(
+            "ledger_reserved_nanodollars",
+            "What requests in flight have set aside of it",
+            ledger.reserved.clone(),
+        );
+        r.register(
+            "ledger_pending_rows",
+            "Usage rows that are in the journal and not yet in the store",
+            ledger.pending.clone(),
+        );
+        r.register(
+            "ledger_store_up",
+            "Whether the store took the last rows it was sent: 1 or 0",
+            ledger.store_up.clone(),
+        );
+        r.register(
+            "cached_answers",
+            "Answers that were kept from before",
+            self.cached.clone(),
         );
         r.register(
             "config_reloads",

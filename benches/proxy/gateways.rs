@@ -8,6 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
+use tollgate::money::Nanos;
+use tollgate::store::{self, Billing, NewAccount, Topup};
 
 use super::{bare, pingora};
 
@@ -36,12 +38,14 @@ pub(crate) struct Running {
 }
 
 /// Every contestant, in the order of the table.
-pub(crate) fn all(backend: SocketAddr, folder: &Path) -> io::Result<Vec<Gateway>> {
+pub(crate) async fn all(backend: SocketAddr, folder: &Path) -> io::Result<Vec<Gateway>> {
     Ok(vec![
         nginx(backend, folder)?,
         bare_pingora(backend)?,
         bare_tollgate(backend)?,
-        tollgate(backend, folder)?,
+        tollgate("tollgate", backend, folder, "")?,
+        with_store("with store, process", "process", backend, folder).await?,
+        with_store("with store, disk", "disk", backend, folder).await?,
     ])
 }
 
@@ -102,13 +106,43 @@ fn bare_tollgate(backend: SocketAddr) -> io::Result<Gateway> {
     this_binary("tollgate, no layers", bare::MODE, backend)
 }
 
-/// Tollgate with every layer that a configuration can ask for, none of which refuses.
-fn tollgate(backend: SocketAddr, folder: &Path) -> io::Result<Gateway> {
+/// The same with a store and a ledger: each request is charged to an account that can pay for all of them.
+async fn with_store(name: &'static str, durability: &str, backend: SocketAddr, folder: &Path) -> io::Result<Gateway> {
+    let folder = folder.join(durability);
+    fs::create_dir(&folder)?;
+    let url = format!("sqlite://{}/tollgate.db", folder.display());
+    let store = store::open(&url).await.map_err(io::Error::other)?;
+    let account = NewAccount {
+        name: "bench".to_owned(),
+        billing: Billing::Prepaid,
+        groups: None,
+    };
+    let account = store.create_account(account).await.map_err(io::Error::other)?;
+    let topup = Topup {
+        account: account.id,
+        amount: Nanos::MAX_TYPED,
+        bonus: Nanos::ZERO,
+        source: "bench".to_owned(),
+        external_ref: None,
+        idempotency_key: None,
+        note: None,
+        by: "bench".to_owned(),
+    };
+    store.topup(topup).await.map_err(io::Error::other)?;
+    let tables = format!("account = 'bench'\n[store]\nurl = '{url}'\n[ledger]\ndurability = '{durability}'\n");
+    tollgate(name, backend, &folder, &tables)
+}
+
+/// Tollgate with every layer that a configuration can ask for, none of which refuses; `tables` follow its key.
+fn tollgate(name: &'static str, backend: SocketAddr, folder: &Path, tables: &str) -> io::Result<Gateway> {
     let addr = free()?;
+    let run = folder.join("run");
+    let run = run.display();
     let config = format!(
         "[server]
         listen = ['{addr}']
         threads = 1
+        run_dir = '{run}'
         trusted_proxies = ['10.0.0.0/8']
         [[backend]]
         name = 'mock'
@@ -133,13 +167,13 @@ fn tollgate(backend: SocketAddr, folder: &Path) -> io::Result<Gateway> {
         rpm = 1_000_000_000
         tpm = 1_000_000_000_000
         concurrency = 100_000
-        "
+        {tables}"
     );
     let path = folder.join(format!("tollgate-{}.toml", addr.port()));
     fs::write(&path, config)?;
     let args = vec!["serve".to_owned(), "--config".to_owned(), path.display().to_string()];
     Ok(Gateway {
-        name: "tollgate",
+        name,
         addr,
         program: env!("CARGO_BIN_EXE_tollgate").to_owned(),
         args,

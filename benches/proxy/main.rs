@@ -8,6 +8,8 @@
 //! - One connection: p50 added over the same request sent straight to the backend.
 //! - 32 connections of streams, 64 chunks 2 ms apart: CPU a stream, and how much later than sent each chunk comes.
 //!
+//! Tollgate stands there with no layer, with every layer, and with a store and a ledger at two durabilities.
+//!
 //! CPU is what the kernel counted for all threads of all the gateway's processes; memory is their resident set.
 
 mod bare;
@@ -73,7 +75,7 @@ fn run(settings: Settings) -> io::Result<()> {
         let backend = mock::start().await?;
         let folder = tempfile::tempdir()?;
         let mut contestants = vec![(Row::new("direct"), None)];
-        for gateway in gateways::all(backend, folder.path())? {
+        for gateway in gateways::all(backend, folder.path()).await? {
             let mut row = Row::new(gateway.name);
             match gateway.start(settings.pinned).await {
                 Ok(running) => contestants.push((row, Some(running))),

@@ -87,7 +87,7 @@ impl Row {
 }
 
 /// The ratios told: a name, the key in the JSON, the figure, and beside whom.
-const RATIOS: [(&str, &str, Figure, &str); 4] = [
+const RATIOS: [(&str, &str, Figure, &str); 6] = [
     (
         "CPU a request ÷ pingora's",
         "cpu_over_pingora",
@@ -111,6 +111,18 @@ const RATIOS: [(&str, &str, Figure, &str); 4] = [
         "stream_cpu_over_nginx",
         |round, _| round.stream_cpu_us,
         "nginx",
+    ),
+    (
+        "CPU a request ÷ every layer's",
+        "cpu_over_every_layer",
+        |round, _| round.cpu_us,
+        "tollgate",
+    ),
+    (
+        "CPU a stream ÷ every layer's",
+        "stream_cpu_over_every_layer",
+        |round, _| round.stream_cpu_us,
+        "tollgate",
     ),
 ];
 

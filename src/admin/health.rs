@@ -18,20 +18,23 @@ pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// `GET /readyz`: 200 while new requests are welcome, else 503 and why.
+/// `GET /readyz`: 200 while new requests are welcome, with what is wrong all the same; else 503 and why.
 pub(super) async fn readyz(State(shared): State<Shared>) -> (StatusCode, String) {
     match shared.status.not_ready() {
-        None => (StatusCode::OK, "ready\n".to_owned()),
+        None => (
+            StatusCode::OK,
+            match shared.status.degraded() {
+                None => "ready\n".to_owned(),
+                Some(what) => format!("ready, but {what}\n"),
+            },
+        ),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     }
 }
 
 /// `GET /metrics`: the text that Prometheus scrapes.
 pub(super) async fn metrics(State(shared): State<Shared>) -> Response {
-    match shared
-        .telemetry
-        .scrape(shared.status.in_flight(), shared.status.buffered())
-    {
+    match shared.telemetry.scrape(shared.status.now()) {
         Ok(text) => (OPENMETRICS, text).into_response(),
         Err(error) => {
             tracing::error!(%error, "the metrics could not be written");

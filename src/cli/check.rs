@@ -72,7 +72,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let config = dir.path().join("c.toml");
         std::fs::write(&config, text).unwrap();
-        let loader = Loader::new([("B".to_owned(), "sk-very-secret".to_owned())]);
+        let loader = Loader::new([
+            ("B".to_owned(), "sk-very-secret".to_owned()),
+            ("REVEAL".to_owned(), "0f".repeat(32)),
+        ]);
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let code = run(&CheckArgs { config }, as_json, &loader, &mut out, &mut err).unwrap();
         (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
@@ -95,9 +98,22 @@ mod tests {
     /// What is shown can be read again and means the same.
     #[test]
     fn what_is_shown_is_a_configuration() {
-        let (_, shown, _) = check(GOOD, false);
-        let (code, again, err) = check(&shown, false);
-        assert_eq!((code, again), (DONE, shown), "{err}");
+        let store = "price = { input = 0.27, image = { \"hd:1x1\" = 0.12 }, tiers = [{ above = 9, input = 1.5 }] }\n\
+                     [store]\nurl = \"sqlite:///x/t.db\"\n[topup]\nbonus = [{ from = 4.99, percent = 12.5 }]\n[keys]\n\
+                     reveal = { key = { env = \"REVEAL\" } }\n[[key]]\nname = \"k\"\naccount = \"a\"\nquota = 7\n";
+        let masked =
+            "price = \"free\"\n[store]\nurl = \"postgres://u:hunter2@h/d\"\n[ledger]\nkeep_rows = \"forever\"\n";
+        let key = format!("sha256 = \"{}\"\n", "0f".repeat(32));
+        for text in [
+            GOOD.to_owned(),
+            format!("{GOOD}{store}{key}"),
+            format!("{GOOD}{masked}"),
+        ] {
+            let (_, shown, err) = check(&text, false);
+            assert!(!shown.is_empty() && !shown.contains("hunter2"), "{shown}{err}");
+            let (code, again, err) = check(&shown, false);
+            assert_eq!((code, again), (DONE, shown), "{err}");
+        }
     }
 
     #[test]

@@ -1,19 +1,35 @@
 //! The command line: one file a subcommand.
+//!
+//! What runs here and what asks a running gateway are two kinds of verb. Those of the second kind turn their arguments
+//! into a `client::Call` of the admin API, which is data, and their answers into JSON or a table.
 
-use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use self::client::Failure;
+use self::console::Console;
+use self::session::{Done, Session};
 use crate::backend::BackendArgs;
 use crate::config::Loader;
 use crate::load::LoadArgs;
 
+pub mod account;
+pub mod audit;
 pub mod check;
+mod client;
+pub mod code;
+mod console;
 pub mod key;
+pub mod notice;
 pub mod schema;
+mod session;
+mod table;
+mod text;
+pub mod usage;
+pub mod value;
 
 /// Done.
 pub const DONE: u8 = 0;
@@ -22,15 +38,31 @@ pub const FAILED: u8 = 1;
 /// Wrong use.
 pub const USAGE: u8 = 2;
 
+/// What a newcomer needs to know beyond the list of verbs.
+const FIRST_STEPS: &str = "\
+First steps:
+  tollgate check --config tollgate.toml       is the configuration good?
+  tollgate serve --config tollgate.toml       run the gateway
+  tollgate account create acme --topup 5.00   an account with 5 US dollars
+  tollgate key create --name ci --account acme
+
+The verbs from `key` to `audit` ask a running gateway, at --admin URL or TOLLGATE_ADMIN, with the token in
+TOLLGATE_ADMIN_TOKEN. `tollgate VERB --help` says more. Exit codes: 0 done, 1 refused or failed, 2 wrong use.";
+
+/// What every verb on the admin API wants to be known.
+pub(crate) const ASKS: &str = "\
+It asks a running gateway: --admin URL or TOLLGATE_ADMIN say where (http://127.0.0.1:8081), and TOLLGATE_ADMIN_TOKEN holds
+the token, never an argument. Accounts and keys are named by name or id.";
+
 /// An LLM API gateway.
 #[derive(Debug, Parser)]
-#[command(name = "tollgate", version, about, disable_help_subcommand = true)]
+#[command(name = "tollgate", version, about, after_help = FIRST_STEPS, disable_help_subcommand = true)]
 pub struct Cli {
-    /// URL of the admin API
-    #[arg(long, global = true, value_name = "URL")]
+    /// URL of the admin API [env: TOLLGATE_ADMIN] [default: http://127.0.0.1:8081]
+    #[arg(long, global = true, value_name = "URL", display_order = 900)]
     pub admin: Option<String>,
     /// Print one JSON value
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 901)]
     pub json: bool,
     /// What to do.
     #[command(subcommand)]
@@ -46,18 +78,30 @@ pub enum Command {
     Check(check::CheckArgs),
     /// Print the JSON Schema of the configuration
     Schema,
-    /// Keys of clients
+    /// Clients' keys: make, change, replace and end them
     Key(key::KeyArgs),
-    /// Accounts
-    Account(NotYet),
-    /// Redemption codes
-    Code(NotYet),
-    /// What was used
-    Usage(NotYet),
+    /// Verbs that only ask the admin API.
+    #[command(flatten)]
+    Ask(Ask),
     /// Run the scripted OpenAI-compatible backend
     Backend(BackendArgs),
     /// Put open-loop LLM load on a URL
     Load(Box<LoadArgs>),
+}
+
+/// The verbs that only ask the admin API.
+#[derive(Debug, Subcommand)]
+pub enum Ask {
+    /// Accounts and their money: top-ups, adjustments, history, proof
+    Account(Box<account::AccountArgs>),
+    /// Redemption codes: make, list, revoke and redeem them
+    Code(Box<code::CodeArgs>),
+    /// What was used: sums by time, model, key, account or group, or single requests
+    Usage(Box<usage::UsageArgs>),
+    /// Announcements to the gateway's users
+    Notice(notice::NoticeArgs),
+    /// Who changed what
+    Audit(audit::AuditArgs),
 }
 
 /// Arguments of `tollgate serve`.
@@ -71,59 +115,71 @@ pub struct ServeArgs {
     pub upgrade: bool,
 }
 
-/// A verb whose part is not there yet; it takes any arguments.
-#[derive(Args, Clone, Debug)]
-#[command(disable_help_flag = true)]
-pub struct NotYet {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    args: Vec<OsString>,
-}
-
 /// Runs what needs neither a server nor load, and returns its exit code.
 ///
 /// # Errors
 ///
 /// `serve`, `backend` and `load` are handed back, for the caller to run.
 pub fn run(cli: Cli) -> Result<ExitCode, Command> {
-    let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
-    let done = match &cli.command {
+    let (admin, json) = (cli.admin.as_deref(), cli.json);
+    let code = match cli.command {
         Command::Serve(_) | Command::Backend(_) | Command::Load(_) => return Err(cli.command),
-        Command::Check(args) => check::run(args, cli.json, &Loader::from_process(), &mut out, &mut err),
-        Command::Schema => schema::run(&mut out),
-        Command::Key(key) => match &key.command {
-            key::KeyCommand::Hash(args) => {
-                let env = |name: &str| std::env::var(name).ok();
-                let streams = key::Streams {
-                    env,
-                    input: io::stdin(),
-                    out: &mut out,
-                    err: &mut err,
-                };
-                key::hash(args, cli.json, streams)
-            }
-            key::KeyCommand::Other(words) => not_yet(&mut err, "key", words),
+        Command::Check(args) => local(|out, err| check::run(&args, json, &Loader::from_process(), out, err)),
+        Command::Schema => local(|out, _| schema::run(out)),
+        Command::Key(key::KeyArgs { command }) => match command {
+            key::KeyCommand::Hash(args) => local(|out, err| hash(&args, json, out, err)),
+            key::KeyCommand::Ask(verb) => remote(admin, json, async |session| verb.run(session).await),
         },
-        Command::Account(rest) => not_yet(&mut err, "account", &rest.args),
-        Command::Code(rest) => not_yet(&mut err, "code", &rest.args),
-        Command::Usage(_) => not_yet(&mut err, "usage", &[]),
+        Command::Ask(verb) => remote(admin, json, async |session| verb.run(session).await),
     };
-    Ok(ExitCode::from(done.unwrap_or_else(|error| {
+    Ok(ExitCode::from(code))
+}
+
+/// A verb that needs nobody else.
+fn local(work: impl FnOnce(&mut io::StdoutLock<'_>, &mut io::StderrLock<'_>) -> io::Result<u8>) -> u8 {
+    let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
+    work(&mut out, &mut err).unwrap_or_else(|error| {
         // A reader that has seen enough (`| head`) is no failure worth a word.
         if error.kind() != io::ErrorKind::BrokenPipe {
             let _ = writeln!(err, "tollgate: {error}");
         }
         FAILED
-    })))
+    })
 }
 
-/// Says that a verb is not there yet.
-fn not_yet(err: &mut impl Write, verb: &str, words: &[OsString]) -> io::Result<u8> {
-    let word = words
-        .first()
-        .map(|word| format!(" {}", word.display()))
-        .unwrap_or_default();
-    writeln!(err, "tollgate {verb}{word}: not yet: it comes with the store")?;
-    Ok(USAGE)
+/// A verb on the admin API.
+fn remote(admin: Option<&str>, json: bool, work: impl AsyncFnOnce(&mut Session) -> Done) -> u8 {
+    let console = Console::of_process(json);
+    let client = session::client(admin, |name| std::env::var(name).ok());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let (client, runtime) = match (client, runtime) {
+        (Ok(client), Ok(runtime)) => (client, runtime),
+        (Err(failure), _) => return console.finish(Err(failure)),
+        (_, Err(error)) => return console.finish(Err(Failure::Io(error))),
+    };
+    let mut session = Session { client, console };
+    let done = runtime.block_on(work(&mut session));
+    // A name server that does not answer is not waited for.
+    runtime.shutdown_background();
+    session.console.finish(done)
+}
+
+fn hash(args: &key::HashArgs, json: bool, out: &mut impl Write, err: &mut impl Write) -> io::Result<u8> {
+    let env = |name: &str| std::env::var(name).ok();
+    let input = io::stdin();
+    key::hash(args, json, key::Streams { env, input, out, err })
+}
+
+impl Ask {
+    async fn run(&self, session: &mut Session) -> Done {
+        match self {
+            Self::Account(args) => args.command.run(session).await,
+            Self::Code(args) => args.command.run(session).await,
+            Self::Usage(args) => args.run(session).await,
+            Self::Notice(args) => args.command.run(session).await,
+            Self::Audit(args) => args.run(session).await,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -151,8 +207,6 @@ mod tests {
         );
         let load = parse("tollgate load --url http://x --key k").unwrap();
         assert!(matches!(load.command, Command::Load(_)));
-        assert!(parse("tollgate key hash --json").unwrap().json);
-        assert!(parse("tollgate --json key hash").unwrap().json);
         assert!(
             parse("tollgate key hash sk-argument").is_err(),
             "a key is never an argument"
@@ -161,15 +215,40 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_yet_says_so() {
+    fn admin_and_json_stand_anywhere() {
         for line in [
-            "account create acme --topup 5.00",
-            "code list",
-            "usage --by day",
-            "key create --name ci",
+            "tollgate --json --admin http://gw:1 key list",
+            "tollgate key --json --admin http://gw:1 list",
+            "tollgate key list --admin http://gw:1 --json",
+            "tollgate --admin http://gw:1 account adjust acme -1.50 --json --reason x",
+            "tollgate usage --json --by day --admin=http://gw:1",
         ] {
-            let cli = parse(&format!("tollgate {line}")).unwrap();
-            assert_eq!(run(cli).unwrap(), ExitCode::from(USAGE), "{line}");
+            let cli = parse(line).unwrap();
+            assert_eq!((cli.admin.as_deref(), cli.json), (Some("http://gw:1"), true), "{line}");
         }
+        assert!(
+            parse("tollgate key list --token t").is_err(),
+            "a token is never an argument"
+        );
+    }
+
+    /// Every verb says what it does, what its arguments are, and nothing in the jargon of its code.
+    #[test]
+    fn every_verb_has_its_help() {
+        fn visit(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            assert!(command.get_about().is_some(), "{path} says nothing of itself");
+            for argument in command.get_arguments() {
+                assert!(
+                    argument.get_help().is_some(),
+                    "{path}: {} has no help",
+                    argument.get_id()
+                );
+            }
+            command.get_subcommands().for_each(|verb| visit(verb, &path));
+        }
+        let mut command = Cli::command();
+        command.build();
+        visit(&command, "");
     }
 }

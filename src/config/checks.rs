@@ -20,27 +20,6 @@ impl Compiler<'_> {
 
     // === refusing ===
 
-    /// Settings whose parts are not there yet. To take them and do nothing would promise what is not kept.
-    pub(super) fn refuse_unavailable(&mut self, root: &raw::Root) {
-        let sections = [
-            root.store.as_ref().map(|at| at.map(())),
-            root.ledger.as_ref().map(|at| at.map(())),
-            root.topup.as_ref().map(|at| at.map(())),
-            root.keys.as_ref().map(|at| at.map(())),
-        ];
-        let of_keys = root.key.iter().flat_map(|key| {
-            [
-                key.account.as_ref().map(|at| at.map(())),
-                key.quota.as_ref().map(|at| at.map(())),
-                key.period.as_ref().map(|at| at.map(())),
-            ]
-        });
-        let told = sections.into_iter().chain(of_keys).flatten();
-        let what = "not yet available in this version";
-        self.problems
-            .extend(told.map(|at| at.problem(None, what, "take it out; it comes with the store")));
-    }
-
     pub(super) fn refuse_same_names<'n>(&mut self, what: &str, names: impl Iterator<Item = Option<&'n At<Name>>>) {
         let mut seen: HashMap<&str, &Place> = HashMap::new();
         for name in names.flatten() {
@@ -124,7 +103,7 @@ impl Compiler<'_> {
         if root.model.is_empty() {
             self.warn_at("model", "there is none, so every request is answered 404");
         }
-        if root.key.is_empty() {
+        if root.key.is_empty() && root.store.is_none() {
             self.warn_at("key", "there is none, so every request is answered 401");
         }
         if root.admin.as_ref().is_some_and(|a| a.token.is_empty()) {

@@ -1,6 +1,7 @@
 //! From what was typed to what the program runs on: names resolved, secrets and certificates read, all of it checked.
 
 mod models;
+mod store;
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
@@ -16,7 +17,7 @@ use super::sources::Sources;
 use super::value::{Name, SecretRef};
 use super::{
     Admin, AdminToken, Backend, Config, Credits, ErrorStyle, Group, Identity, Key, Limits, Metering, ModelPatterns,
-    Quota, Secret, Server, Timeouts,
+    Secret, Server, Timeouts,
 };
 
 /// What is built from a configuration, and everything there is to say about it.
@@ -43,14 +44,21 @@ impl<'a> Compiler<'a> {
 
     /// Builds the configuration. `None` only when there is a problem; there may be problems all the same.
     pub(crate) fn config(&mut self, root: &raw::Root) -> Option<Config> {
-        self.refuse_unavailable(root);
         self.refuse_shared_addresses(root);
         let server = root.server.as_ref().and_then(|s| self.server(s));
         let admin = root.admin.as_ref().map(|a| self.admin(a));
         let by_name = self.backends(&root.backend);
         let models = self.models(&root.model, &by_name);
         let groups = self.groups(&root.group);
-        let keys = self.keys(&root.key, &groups);
+        let credits = Credits {
+            per_usd: root.credits.per_usd.value,
+        };
+        let keys = self.keys(&root.key, &groups, credits);
+        let run_dir = server.as_ref().map(|server| server.run_dir.as_path());
+        let store = root.store.as_ref().map(|store| self.store(store, root, run_dir));
+        if root.store.is_none() {
+            self.no_store(root);
+        }
         self.warn(root);
 
         let in_order = |b: &At<raw::Backend>| by_name.get(&b.name.as_ref()?.0).cloned()?;
@@ -71,8 +79,10 @@ impl<'a> Compiler<'a> {
             metering: Metering {
                 tag_header: root.metering.tag_header.value.clone(),
             },
-            credits: Credits {
-                per_usd: root.credits.per_usd.value,
+            credits,
+            store: match store {
+                Some(store) => Some(store?),
+                None => None,
             },
             backends: root.backend.iter().filter_map(in_order).collect(),
             model_by_name: models
@@ -117,6 +127,7 @@ impl<'a> Compiler<'a> {
             max_body: raw.max_body.0,
             max_buffered: raw.max_buffered.0,
             max_requests: value(raw.max_requests.as_ref()),
+            max_cached: raw.max_cached.0,
             client_timeout: raw.client_timeout.0,
             keepalive: raw.keepalive.0,
             drain: raw.drain.0,
@@ -245,7 +256,7 @@ impl<'a> Compiler<'a> {
         groups
     }
 
-    fn keys(&mut self, list: &List<raw::Key>, groups: &ByName<Group>) -> Vec<Arc<Key>> {
+    fn keys(&mut self, list: &List<raw::Key>, groups: &ByName<Group>, credits: Credits) -> Vec<Arc<Key>> {
         self.refuse_same_names("key", list.iter().map(|k| k.name.as_ref()));
         let mut seen: HashMap<[u8; 32], &At<raw::Key>> = HashMap::new();
         let mut keys = Vec::new();
@@ -257,12 +268,12 @@ impl<'a> Compiler<'a> {
                 }
                 seen.entry(hash.0).or_insert(raw);
             }
-            keys.extend(self.key(raw, groups).map(Arc::new));
+            keys.extend(self.key(raw, groups, credits).map(Arc::new));
         }
         keys
     }
 
-    fn key(&mut self, raw: &raw::Key, groups: &ByName<Group>) -> Option<Key> {
+    fn key(&mut self, raw: &raw::Key, groups: &ByName<Group>, credits: Credits) -> Option<Key> {
         let models = raw.models.as_ref().map(|models| self.patterns(models));
         let index = groups.iter().map(|(name, group)| (name.as_str(), group)).collect();
         let group = self.known("group", &raw.group, &index);
@@ -270,6 +281,8 @@ impl<'a> Compiler<'a> {
             self.problems
                 .push(period.problem(None, "a period without a quota", "add quota, or take it out"));
         }
+        let period = value(raw.period.as_ref());
+        let quota = raw.quota.as_ref().map(|quota| self.quota(quota, period, credits));
         Some(Key {
             name: raw.name.as_ref()?.0.as_str().into(),
             sha256: raw.sha256.as_ref()?.0,
@@ -285,10 +298,10 @@ impl<'a> Compiler<'a> {
                 tpm: value(raw.tpm.as_ref()),
                 concurrency: value(raw.concurrency.as_ref()),
             },
-            quota: raw.quota.as_ref().map(|q| Quota {
-                credits: q.value,
-                period: value(raw.period.as_ref()),
-            }),
+            quota: match quota {
+                Some(quota) => Some(quota?),
+                None => None,
+            },
             expires: raw.expires.as_ref().and_then(|e| e.0),
         })
     }

@@ -34,6 +34,7 @@ mod read;
 mod secret;
 mod show;
 mod sources;
+mod store;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -41,13 +42,16 @@ mod url;
 mod value;
 mod watch;
 
+pub use crate::money::{AmountError, Bonus, Bonuses, Credits, Nanos, Price, Rates, Tier, TokenRates};
 pub use error::{Errors, Place, Problem, Warning};
 pub use load::{Loaded, Loader};
 pub use patterns::ModelPatterns;
 pub use raw::schema;
 pub use secret::{Secret, SecretSource};
 pub use show::{diff_fixed, show};
+pub use store::{Durability, Ledger, PostgresUrl, RevealKey, Store, StoreUrl};
 pub use url::BaseUrl;
+pub use value::{expiry, network};
 pub use watch::Watcher;
 
 /// A whole, validated configuration.
@@ -57,6 +61,8 @@ pub struct Config {
     pub server: Server,
     /// The admin listener; absent, there is none.
     pub admin: Option<Admin>,
+    /// Accounts, keys and usage in a database; absent, there are only the fixed keys and nothing is charged.
+    pub store: Option<Store>,
     /// How error bodies look.
     pub errors: ErrorStyle,
     /// What goes into usage rows.
@@ -94,6 +100,8 @@ pub struct Server {
     pub max_buffered: u64,
     /// Requests in flight at once; over it 503. Absent, no cap.
     pub max_requests: Option<NonZeroUsize>,
+    /// Bytes of all answers that are kept for models with a [`Model::cache`].
+    pub max_cached: u64,
     /// How long a client may take to send its head, to send the next part of its body, or to read the next part of an
     /// answer.
     pub client_timeout: Duration,
@@ -163,13 +171,6 @@ pub enum ErrorCode {
 pub struct Metering {
     /// Request header whose value goes into the usage row.
     pub tag_header: HeaderName,
-}
-
-/// `[credits]`.
-#[derive(Clone, Copy, Debug)]
-pub struct Credits {
-    /// Credits of one US dollar.
-    pub per_usd: NonZeroU64,
 }
 
 /// One `[[backend]]`.
@@ -287,12 +288,14 @@ pub struct Model {
     pub routes: Vec<Route>,
     /// Models to try when every route failed, in order: indices into [`Config::models`].
     pub fallback: Vec<usize>,
-    /// Its price; absent, it has none.
+    /// Its price; absent, it has none, and there is no [`Config::store`].
     pub price: Option<Price>,
     /// Most tokens of one answer.
     pub max_output: Option<NonZeroU64>,
     /// Limits of this model, per account.
     pub limits: Limits,
+    /// Whether and how its answers are kept; absent, they are not.
+    pub cache: Option<Cache>,
     /// Body parameters that are refused.
     pub deny_params: Vec<String>,
 }
@@ -310,52 +313,13 @@ pub struct Route {
     pub priority: u32,
 }
 
-/// What a model costs.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Price {
-    /// Nothing, on purpose.
-    Free,
-    /// By unit.
-    Rates(Box<Rates>),
-}
-
-/// Prices by unit; an absent one cannot be charged.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Rates {
-    /// Prices of tokens.
-    pub tokens: TokenRates,
-    /// Prices of tokens of requests with more input, by ascending [`Tier::above`].
-    pub tiers: Vec<Tier>,
-    /// USD a request.
-    pub request: Option<Decimal>,
-    /// USD a character.
-    pub character: Option<Decimal>,
-    /// USD a second of audio.
-    pub second: Option<Decimal>,
-    /// USD an image, by `quality:size`.
-    pub image: BTreeMap<String, Decimal>,
-}
-
-/// USD a million tokens.
-#[derive(Clone, Debug, Default, PartialEq)]
-#[expect(missing_docs, reason = "the kinds of token, as the field calls them")]
-pub struct TokenRates {
-    pub input: Option<Decimal>,
-    pub cached_input: Option<Decimal>,
-    pub output: Option<Decimal>,
-    pub cache_write: Option<Decimal>,
-    pub cache_write_1h: Option<Decimal>,
-    pub audio_input: Option<Decimal>,
-    pub audio_output: Option<Decimal>,
-}
-
-/// Prices of a request whose input is larger; those it does not name stay.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Tier {
-    /// Input tokens over which it holds.
-    pub above: NonZeroU64,
-    /// Its prices.
-    pub tokens: TokenRates,
+/// How answers are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cache {
+    /// For how long; at most [`Cache::LONGEST`].
+    pub ttl: Duration,
+    /// Whether for everybody; else each account is answered with its own.
+    pub shared: bool,
 }
 
 /// Limits; an absent one is none.
@@ -391,7 +355,7 @@ pub struct Key {
     pub sha256: [u8; 32],
     /// Its group.
     pub group: Arc<Group>,
-    /// Its account in the store.
+    /// Name of its account in the store; never without one.
     pub account: Option<Arc<str>>,
     /// What it may call; absent, what its group may. Both must allow.
     pub models: Option<ModelPatterns>,
@@ -399,7 +363,7 @@ pub struct Key {
     pub ips: Vec<IpNet>,
     /// Its own limits.
     pub limits: Limits,
-    /// What it may spend.
+    /// What it may spend; never without a [`Config::store`].
     pub quota: Option<Quota>,
     /// When it ends; absent, never.
     pub expires: Option<SystemTime>,
@@ -408,8 +372,8 @@ pub struct Key {
 /// What a key may spend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
-    /// In credits.
-    pub credits: u64,
+    /// How much, typed in credits.
+    pub amount: Nanos,
     /// How often it starts anew; absent, never.
     pub period: Option<Period>,
 }
@@ -435,6 +399,13 @@ impl Config {
     pub fn key(&self, sha256: &[u8; 32]) -> Option<&Arc<Key>> {
         self.key_by_hash.get(sha256).map(|&i| &self.keys[i])
     }
+}
+
+// === impl Cache ===
+
+impl Cache {
+    /// The longest time an answer may be kept.
+    pub const LONGEST: Duration = Duration::from_hours(24);
 }
 
 // === impl Server ===

@@ -15,9 +15,10 @@ use serde_json::json;
 use super::read::{At, Leaf, OneOrMany, Read, Reader, TableSchema, table};
 use super::tree::{Node, Value};
 use super::value::{
-    Amount, Expiry, Free, Name, PassHeader, SecretRef, Sha256, Size, Span, Timeout, TimeoutOrOff, Weight,
+    Amount, Expiry, Factor, Free, Lease, Name, PassHeader, Percent, Retention, SecretRef, Sha256, Size, Span,
+    StoreAddress, Timeout, TimeoutOrOff, Usd, Weight,
 };
-use super::{BaseUrl, Dialect, ErrorCode, Http2, OnDisconnect, Period, Role, StreamUsage};
+use super::{BaseUrl, Dialect, Durability, ErrorCode, Http2, OnDisconnect, Period, Role, StreamUsage};
 
 /// A list.
 pub(crate) type List<T> = Vec<At<T>>;
@@ -29,16 +30,16 @@ table! {
         required server: Server,
         /// The admin listener. Without it there is none.
         optional admin: Admin,
-        /// Accounts, keys and usage in a database. Not yet available.
+        /// Accounts, keys and usage in a database. Without it there are only fixed keys, and nothing is charged.
         optional store: Store,
-        /// The local journal of charges. Not yet available.
-        optional ledger: Ledger,
+        /// Charges on their way to the store.
+        default ledger: Ledger = "{}",
         /// How money is shown to people.
         default credits: Credits = "{}",
-        /// What a top-up adds. Not yet available.
-        optional topup: Topup,
-        /// Keys in the store. Not yet available.
-        optional keys: Keys,
+        /// What a top-up adds.
+        default topup: Topup = "{}",
+        /// Keys in the store.
+        default keys: Keys = "{}",
         /// How error bodies look.
         default errors: Errors = "{}",
         /// What goes into usage rows.
@@ -73,6 +74,8 @@ table! {
         default max_buffered: Size = "\"1GiB\"",
         /// Requests in flight at once; over it requests get 503. Left out, no cap.
         optional max_requests: NonZeroUsize,
+        /// Answers that are kept for models with a `cache`, all together.
+        default max_cached: Size = "\"64MiB\"",
         /// How long a client may take to send its head, to send the next part of its body, and to read the next part
         /// of an answer.
         default client_timeout: Timeout = "\"60s\"",
@@ -126,20 +129,27 @@ table! {
 }
 
 table! {
-    /// Accounts, keys and usage in a database. Not yet available.
-    #[expect(dead_code, reason = "read and refused until the store is there")]
+    /// Accounts, keys and usage in a database. Without it there are only fixed keys, and nothing is charged.
     struct Store {
-        /// sqlite://PATH (sqlite:///abs), made when absent; or postgres://….
-        required url: String,
+        /// sqlite://PATH (sqlite:///abs), made when absent; or postgres://…. A URL with a password comes from the
+        /// environment or a file.
+        required url: StoreAddress,
     }
 }
 
 table! {
-    /// The local journal of charges. Not yet available.
-    #[expect(dead_code, reason = "read and refused until the store is there")]
+    /// Charges on their way to the store.
     struct Ledger {
-        /// "disk": group fdatasync; "process": written, not synced; "store": no lasting disk.
-        default durability: String = "\"disk\"",
+        /// What a charge survives before an answer is complete. "disk": its journal is synced, one sync for all that
+        /// wait; "process": written, not synced; "store": there is no lasting disk, so it is in the store.
+        default durability: Durability = "\"disk\"",
+        /// Folder of the journal. Left out, it is beside an SQLite store, with -ledger after the file's name, else
+        /// `ledger` in run_dir.
+        optional path: PathBuf,
+        /// How long what a process took of a balance stays its own when it is not heard of.
+        default lease: Lease = "\"30s\"",
+        /// How long usage rows are kept, or "forever". Sums by the hour and balances stay.
+        default keep_rows: Retention = "\"400d\"",
     }
 }
 
@@ -152,28 +162,25 @@ table! {
 }
 
 table! {
-    /// What a top-up adds. Not yet available.
-    #[expect(dead_code, reason = "read and refused until the store is there")]
+    /// What a top-up adds.
     struct Topup {
-        /// Bonus by the amount topped up.
+        /// Bonus by the amount topped up: of the steps that it reaches, the highest holds.
         default bonus: List<Bonus> = "[]",
     }
 }
 
 table! {
     /// A bonus of a top-up.
-    #[expect(dead_code, reason = "read and refused until the store is there")]
     struct Bonus {
         /// Amount in USD from which it holds.
-        required from: Amount,
+        required from: Usd,
         /// Per cent that are added.
-        required percent: Amount,
+        required percent: Percent,
     }
 }
 
 table! {
-    /// Keys in the store. Not yet available.
-    #[expect(dead_code, reason = "read and refused until the store is there")]
+    /// Keys in the store.
     struct Keys {
         /// Keeps an encrypted copy of keys, shown only after identity is proved again.
         optional reveal: Reveal,
@@ -182,9 +189,8 @@ table! {
 
 table! {
     /// The encrypted copy of keys.
-    #[expect(dead_code, reason = "read and refused until the store is there")]
     struct Reveal {
-        /// The key that it is encrypted with.
+        /// The key that it is encrypted with: 32 bytes, in hexadecimal or base64.
         required key: SecretRef,
     }
 }
@@ -264,12 +270,14 @@ table! {
         required route: List<Route>,
         /// Other models, in order, when every route failed before the first byte.
         default fallback: List<Name> = "[]",
-        /// Its price, or "free".
+        /// Its price, or "free". With a store every model has one.
         optional price: Price,
         /// Most tokens of one answer. Left out, no cap.
         optional max_output: NonZeroU64,
         /// Limits of this model, per account.
         default limit: Limit = "{}",
+        /// Keeps answers, for requests that are the same. Left out, none is kept.
+        optional cache: Cache,
         /// Parameters that are refused, since they change what a request costs or keep a tenant's data; false, null,
         /// "auto" and "default" pass.
         default deny_params: List<String> = "[\"service_tier\", \"background\", \"store\"]",
@@ -299,6 +307,16 @@ table! {
         optional tpm: NonZeroU64,
         /// Requests at once.
         optional concurrency: NonZeroU32,
+    }
+}
+
+table! {
+    /// Answers that are kept.
+    struct Cache {
+        /// How long an answer is kept; a day at most.
+        required ttl: Timeout,
+        /// Whether one account may be answered with what another was. Else each account has its own.
+        default shared: bool = "false",
     }
 }
 
@@ -360,7 +378,7 @@ table! {
         /// Models its keys may call: names, or globs.
         default models: List<Name> = "[\"*\"]",
         /// Factor on prices.
-        default multiplier: Amount = "1.0",
+        default multiplier: Factor = "1.0",
         /// Requests a minute, per account.
         optional rpm: NonZeroU64,
         /// Tokens a minute, per account.
@@ -379,7 +397,7 @@ table! {
         required sha256: Sha256,
         /// Its group.
         default group: Name = "\"default\"",
-        /// Its account in the store. Not yet available.
+        /// Name of its account in the store.
         optional account: Name,
         /// Models it may call: names, or globs. Left out, those of its group; both must allow.
         optional models: List<Name>,
@@ -391,9 +409,9 @@ table! {
         optional tpm: NonZeroU64,
         /// Requests at once.
         optional concurrency: NonZeroU32,
-        /// Credits it may spend. Not yet available.
+        /// Credits it may spend. Left out, as many as its account has.
         optional quota: u64,
-        /// How often the quota starts anew. Not yet available.
+        /// How often the quota starts anew. Left out, never.
         optional period: Period,
         /// When it ends: a date (its end, UTC), RFC 3339, unix seconds, or -1 for never.
         optional expires: Expiry,

@@ -136,7 +136,9 @@ impl Reader {
         if let Value::Table(table) = &node.value {
             return Some(table);
         }
-        self.wrong_kind(node, "a table", "write it as a table with its keys");
+        // Where a table of secrets belongs, the value may be the secret itself.
+        let what = format!("{} where a table belongs", kind(&node.value));
+        self.tell(&node.place, None, what, "write it as a table with its keys");
         None
     }
 

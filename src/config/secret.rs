@@ -50,9 +50,16 @@ impl fmt::Debug for Secret {
 
 impl fmt::Display for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.source {
-            SecretSource::Env(name) => write!(f, "[redacted, from variable {name}]"),
-            SecretSource::File(path) => write!(f, "[redacted, from {}]", path.display()),
+        write!(f, "[redacted, {}]", self.source)
+    }
+}
+
+/// "from variable NAME", "from FILE".
+impl fmt::Display for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Env(name) => write!(f, "from variable {name}"),
+            Self::File(path) => write!(f, "from {}", path.display()),
         }
     }
 }

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::{
-    Backend, Config, Group, Identity, Key, Limits, Model, ModelPatterns, Price, Rates, SecretSource, Server, TokenRates,
+    Backend, Bonus, Config, Group, Identity, Key, Ledger, Limits, Model, ModelPatterns, Price, SecretSource, Server,
+    Store,
 };
 
 /// The text of `tollgate check`: close to TOML, with every default filled in, names resolved, and of secrets only where
@@ -24,6 +25,9 @@ pub fn show(config: &Config) -> String {
             text.line("role", quoted(&token.role.as_str()));
         }
     }
+    if let Some(store) = &config.store {
+        text.store(store);
+    }
     text.section("[credits]");
     text.line("per_usd", config.credits.per_usd);
     text.section("[errors]");
@@ -33,7 +37,7 @@ pub fn show(config: &Config) -> String {
     config.backends.iter().for_each(|backend| text.backend(backend));
     config.models.iter().for_each(|model| text.model(model, config));
     config.groups.values().for_each(|group| text.group(group));
-    config.keys.iter().for_each(|key| text.key(key));
+    config.keys.iter().for_each(|key| text.key(key, config));
     text.0
 }
 
@@ -42,6 +46,12 @@ pub fn show(config: &Config) -> String {
 /// A reload takes everything else.
 pub fn diff_fixed(old: &Config, new: &Config) -> Vec<String> {
     let (o, n) = (&old.server, &new.server);
+    let url = |config: &Config| config.store.as_ref().map(|store| store.url.clone());
+    // That there is a ledger, or none, is told as the store's.
+    let ledger = |changed: fn(&Ledger, &Ledger) -> bool| match (&old.store, &new.store) {
+        (Some(old), Some(new)) => changed(&old.ledger, &new.ledger),
+        _ => false,
+    };
     let admin = |config: &Config| config.admin.as_ref().map(|a| a.listen);
     let changed = [
         ("server.listen", o.listen != n.listen),
@@ -55,6 +65,11 @@ pub fn diff_fixed(old: &Config, new: &Config) -> Vec<String> {
         // A new certificate is taken; that there is one, or none, is part of the listener.
         ("server.tls", o.tls.is_some() != n.tls.is_some()),
         ("admin.listen", admin(old) != admin(new)),
+        ("store.url", url(old) != url(new)),
+        ("ledger.durability", ledger(|o, n| o.durability != n.durability)),
+        ("ledger.path", ledger(|o, n| o.path != n.path)),
+        ("ledger.lease", ledger(|o, n| o.lease != n.lease)),
+        ("ledger.keep_rows", ledger(|o, n| o.keep_rows != n.keep_rows)),
     ];
     changed
         .iter()
@@ -96,6 +111,7 @@ impl Text {
         self.line("max_body", size(server.max_body));
         self.line("max_buffered", size(server.max_buffered));
         self.some("max_requests", server.max_requests);
+        self.line("max_cached", size(server.max_cached));
         self.line("client_timeout", span(server.client_timeout));
         self.line("keepalive", span(server.keepalive));
         self.line("drain", span(server.drain));
@@ -106,6 +122,30 @@ impl Text {
         if let Some(tls) = &server.tls {
             self.section("[server.tls]");
             self.identity("cert", "key", tls);
+        }
+    }
+
+    fn store(&mut self, store: &Store) {
+        self.section("[store]");
+        match &store.source {
+            Some(source) => self.line("url", format!("{}    # {}", secret(source), store.url)),
+            None => self.line("url", quoted(&store.url)),
+        }
+        let ledger = &store.ledger;
+        self.section("[ledger]");
+        self.line("durability", quoted(&ledger.durability.as_str()));
+        self.line("path", path(&ledger.path));
+        self.line("lease", span(ledger.lease));
+        let days = |keep: Duration| format!("{}d", keep.as_secs() / 86_400);
+        let keep = ledger.keep_rows.map_or_else(|| "forever".to_owned(), days);
+        self.line("keep_rows", quoted(&keep));
+        self.section("[topup]");
+        let step = |step: &Bonus| format!("{{ from = {}, percent = {} }}", step.from, step.percent);
+        let steps: Vec<_> = store.bonuses.steps().iter().map(step).collect();
+        self.line("bonus", format!("[{}]", steps.join(", ")));
+        if let Some(reveal) = &store.reveal {
+            self.section("[keys]");
+            self.line("reveal", format!("{{ key = {} }}", secret(reveal.source())));
         }
     }
 
@@ -173,7 +213,7 @@ impl Text {
         match &model.price {
             None => {}
             Some(Price::Free) => self.line("price", quoted(&"free")),
-            Some(Price::Rates(rates)) => self.line("price", price(rates)),
+            Some(Price::Rates(rates)) => self.line("price", rates),
         }
         self.some("max_output", model.max_output);
         let limits = limits(&model.limits);
@@ -181,6 +221,8 @@ impl Text {
             let limits: Vec<_> = limits.iter().map(|(key, n)| format!("{key} = {n}")).collect();
             self.line("limit", format!("{{ {} }}", limits.join(", ")));
         }
+        let cache = |cache: super::Cache| format!("{{ ttl = {}, shared = {} }}", span(cache.ttl), cache.shared);
+        self.some("cache", model.cache.map(cache));
         self.line("deny_params", list(&model.deny_params));
     }
 
@@ -200,7 +242,7 @@ impl Text {
         self.limits(&group.limits);
     }
 
-    fn key(&mut self, key: &Key) {
+    fn key(&mut self, key: &Key, config: &Config) {
         self.section("[[key]]");
         self.line("name", quoted(&key.name));
         let hash = key
@@ -215,7 +257,7 @@ impl Text {
         }
         self.line("ips", list(&key.ips));
         self.limits(&key.limits);
-        self.some("quota", key.quota.map(|q| q.credits));
+        self.some("quota", key.quota.map(|q| config.credits.whole(q.amount)));
         self.some("period", key.quota.and_then(|q| q.period).map(|p| quoted(&p.as_str())));
         let seconds = |end: SystemTime| end.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
         self.some("expires", key.expires.map(seconds));
@@ -240,51 +282,6 @@ fn limits(limits: &Limits) -> Vec<(&'static str, u64)> {
         ("concurrency", concurrency),
     ];
     all.into_iter().filter_map(|(key, n)| Some((key, n?))).collect()
-}
-
-fn price(rates: &Rates) -> String {
-    let mut parts = token_prices(&rates.tokens);
-    let units = [
-        ("request", rates.request),
-        ("character", rates.character),
-        ("second", rates.second),
-    ];
-    parts.extend(
-        units
-            .iter()
-            .filter_map(|(key, price)| Some(format!("{key} = {}", (*price)?))),
-    );
-    if !rates.image.is_empty() {
-        let images: Vec<_> = rates
-            .image
-            .iter()
-            .map(|(size, price)| format!("{} = {price}", quoted(size)))
-            .collect();
-        parts.push(format!("image = {{ {} }}", images.join(", ")));
-    }
-    if !rates.tiers.is_empty() {
-        let tier = |t: &super::Tier| format!("{{ above = {}, {} }}", t.above, token_prices(&t.tokens).join(", "));
-        parts.push(format!(
-            "tiers = [ {} ]",
-            rates.tiers.iter().map(tier).collect::<Vec<_>>().join(", ")
-        ));
-    }
-    format!("{{ {} }}", parts.join(", "))
-}
-
-fn token_prices(tokens: &TokenRates) -> Vec<String> {
-    let all = [
-        ("input", tokens.input),
-        ("cached_input", tokens.cached_input),
-        ("output", tokens.output),
-        ("cache_write", tokens.cache_write),
-        ("cache_write_1h", tokens.cache_write_1h),
-        ("audio_input", tokens.audio_input),
-        ("audio_output", tokens.audio_output),
-    ];
-    all.iter()
-        .filter_map(|(key, price)| Some(format!("{key} = {}", (*price)?)))
-        .collect()
 }
 
 fn secret(source: &SecretSource) -> String {
@@ -312,7 +309,8 @@ fn addresses(addresses: &[SocketAddr]) -> String {
     list(addresses)
 }
 
-fn span(span: Duration) -> String {
+/// A duration as it is typed.
+pub(super) fn span(span: Duration) -> String {
     let ms = span.as_millis();
     let units = [(3_600_000, "h"), (60_000, "m"), (1_000, "s")];
     match units.iter().find(|(unit, _)| ms != 0 && ms.is_multiple_of(*unit)) {

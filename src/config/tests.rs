@@ -105,6 +105,133 @@ fn a_secret_file_is_beside_the_configuration() {
     );
 }
 
+#[test]
+fn a_store_s_password_and_the_key_of_keys_are_never_shown() {
+    const SECRET: &str = "hunter2";
+    let key = "ab".repeat(32);
+    let url = format!("postgres://u:{SECRET}@h/d");
+    let with = |store: &str| format!("{GOOD}price = \"free\"\n[store]\n{store}\n");
+    let reveal = "[keys]\nreveal = { key = { env = \"REVEAL\" } }";
+    let variables = [("URL", url.as_str()), ("REVEAL", key.as_str()), ("SHORT", SECRET)];
+    let of_variable = load_with(&with(&format!("url = {{ env = \"URL\" }}\n{reveal}")), &variables).unwrap();
+    let of_file = load_with(&with(&format!("url = \"{url}\"\n{reveal}")), &variables).unwrap();
+    for loaded in [&of_variable, &of_file] {
+        let store = loaded.config.store.as_ref().unwrap();
+        let StoreUrl::Postgres { url: read } = &store.url else {
+            panic!("{store:?}")
+        };
+        assert_eq!(read.expose(), url);
+        assert_eq!(store.reveal.as_ref().unwrap().expose(), &[0xab; 32]);
+        let shown = format!("{loaded:?} {loaded:#?} {}", show(&loaded.config));
+        assert!(
+            !shown.contains(SECRET) && !shown.contains("abab") && !shown.contains("171, 171"),
+            "{shown}"
+        );
+        assert!(shown.contains("postgres://u:***@h/d"), "{shown}");
+    }
+    let warned = |loaded: &Loaded| {
+        let told = "store.url: holds a password";
+        loaded.warnings.iter().any(|w| w.to_string().starts_with(told))
+    };
+    assert!(warned(&of_file) && !warned(&of_variable));
+
+    let wrong = [
+        format!("url = \"postgres:/u:{SECRET}@h/d\""),
+        format!("url = \"postgres://u:{SECRET}/@h/d\""),
+        format!("url = [\"{url}\"]"),
+        format!("ulr = \"{url}\""),
+        format!("url = {{ env = \"{url}\" }}"),
+        "url = { env = \"SHORT\" }".to_owned(),
+        "url = \"sqlite://x\"\n[keys]\nreveal = { key = { env = \"SHORT\" } }".to_owned(),
+        format!("url = \"sqlite://x\"\n[keys]\nreveal = \"{SECRET}\""),
+    ];
+    for store in wrong {
+        let errors = load_with(&with(&store), &variables).expect_err(&store);
+        assert!(!format!("{errors} {errors:?}").contains(SECRET), "{store}: {errors}");
+    }
+    let short = errors(
+        &with("url = \"sqlite://x\"\n[keys]\nreveal = { key = { env = \"SHORT\" } }"),
+        &variables,
+    );
+    let remedy = "put 32 random bytes there, in hexadecimal or base64: `openssl rand -hex 32` makes them";
+    assert_eq!(
+        short,
+        [format!("t.toml:14: keys.reveal.key: not a key of 32 bytes; {remedy}")]
+    );
+}
+
+// === the store ===
+
+#[test]
+fn a_store_and_its_defaults() {
+    let with = |store: &str| format!("{GOOD}price = \"free\"\n[store]\n{store}\n");
+    let dir = tempfile::tempdir().unwrap();
+    let store = |text: &str| load_in(dir.path(), &with(text), &[]).unwrap().config.store.unwrap();
+    let relative = store("url = \"sqlite://data/t.db\"");
+    let path = dir.path().join("data/t.db");
+    assert_eq!(relative.url, StoreUrl::Sqlite { path });
+    let ledger = Ledger {
+        durability: Durability::Disk,
+        path: dir.path().join("data/t.db-ledger"),
+        lease: Duration::from_secs(30),
+        keep_rows: Some(Duration::from_hours(400 * 24)),
+    };
+    assert_eq!(relative.ledger, ledger);
+    assert!(relative.bonuses.steps().is_empty() && relative.reveal.is_none());
+    let chosen = "url = \"postgres://h/d\"\n[ledger]\npath = \"j\"\nkeep_rows = \"forever\"\ndurability = \"process\"";
+    let chosen = store(chosen).ledger;
+    assert_eq!((chosen.path, chosen.keep_rows), (dir.path().join("j"), None));
+    assert_eq!(chosen.durability, Durability::Process);
+    let in_run_dir = store("url = \"postgres://h/d\"").ledger.path;
+    assert_eq!(in_run_dir, Path::new("/run/tollgate/ledger"));
+    assert!(load_with(GOOD, &[]).unwrap().config.store.is_none());
+}
+
+#[test]
+fn a_key_s_quota_is_money() {
+    let text = format!(
+        "{GOOD}price = \"free\"\n[store]\nurl = \"sqlite://x\"\n[[key]]\nname = \"k\"\nsha256 = \"{HASH}\"\n\
+         account = \"acme\"\nquota = 500_000\nperiod = \"month\"\n"
+    );
+    let loaded = load_with(&text, &[]).unwrap();
+    assert_eq!(loaded.warnings, []);
+    let key = &loaded.config.keys[0];
+    let quota = Quota {
+        amount: "1".parse().unwrap(),
+        period: Some(Period::Month),
+    };
+    assert_eq!((key.account.as_deref(), key.quota), (Some("acme"), Some(quota)));
+    assert!(show(&loaded.config).contains("account = \"acme\"\n"));
+    assert!(show(&loaded.config).contains("quota = 500000\nperiod = \"month\"\n"));
+}
+
+#[test]
+fn warnings_about_a_store() {
+    let warnings = |more: &str| -> Vec<String> {
+        let loaded = load_with(&format!("{GOOD}price = \"free\"\n{more}\n"), &[]).unwrap();
+        loaded.warnings.iter().map(ToString::to_string).collect()
+    };
+    let without = "[ledger]\ndurability = \"store\"\n[topup]\n[keys]\nreveal = { key = { env = \"NOT_SET\" } }";
+    let without = warnings(without);
+    let no_effect = ["ledger", "topup", "keys"].map(|table| format!("{table}: has no effect: there is no [store]"));
+    assert_eq!(without[..3], no_effect);
+    assert!(without[3].starts_with("key: there is none"));
+    let key = format!("[[key]]\nname = \"k\"\nsha256 = \"{HASH}\"\n[store]\nurl = \"postgres://h/d\"");
+    assert_eq!(
+        warnings(&key),
+        [
+            "key[0].account: left out, so there is no balance that the key's use is charged to",
+            "ledger.path: left out, so the journal is in /run/tollgate/ledger; a run_dir is often in memory, which no \
+             reboot leaves",
+        ]
+    );
+    let unused = "[store]\nurl = \"sqlite://x\"\n[ledger]\ndurability = \"store\"\npath = \"j\"";
+    assert_eq!(
+        warnings(unused),
+        ["ledger.path: has no effect: with durability = \"store\" there is no journal"]
+    );
+}
+
 // === overrides ===
 
 #[test]
@@ -225,4 +352,19 @@ fn what_needs_a_restart() {
         "admin.listen",
     ];
     assert_eq!(diff_fixed(&old, &load(&fixed)), keys);
+
+    let with = |store: &str| load(&format!("{GOOD}price = \"free\"\n[store]\n{store}\n"));
+    let stored = with("url = \"sqlite:///x/t.db\"");
+    assert_eq!(diff_fixed(&load(GOOD), &stored), ["store.url"]);
+    let bonus = with("url = \"sqlite:///x/t.db\"\n[topup]\nbonus = [{ from = 1, percent = 1 }]");
+    assert_eq!(diff_fixed(&stored, &bonus), Vec::<String>::new());
+    let other = "url = \"postgres://h/d\"\n[ledger]\ndurability = \"process\"\nlease = \"5s\"\nkeep_rows = \"9d\"";
+    let keys = [
+        "store.url",
+        "ledger.durability",
+        "ledger.path",
+        "ledger.lease",
+        "ledger.keep_rows",
+    ];
+    assert_eq!(diff_fixed(&stored, &with(other)), keys);
 }

@@ -48,8 +48,10 @@ pub(crate) fn parse(text: &str) -> Result<Table, Vec<Problem>> {
         return Ok(lines.table(table.get_ref()));
     }
     // Only the parser's message: its full text quotes the line, and the line may hold a secret.
+    // What is missing at the end is missing on the last line: there is none after its line break.
+    let last = text.len().saturating_sub(1);
     let problem = |e: toml::de::Error| Problem {
-        place: e.span().map_or(Place::File, |span| lines.place(span.start)),
+        place: e.span().map_or(Place::File, |span| lines.place(span.start.min(last))),
         key: String::new(),
         value: None,
         what: format!("not TOML: {}", e.message().replace('\n', ", ")),

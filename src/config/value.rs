@@ -11,10 +11,16 @@ use serde_json::json;
 
 use super::read::{Bad, Leaf};
 use super::tree::Value;
-use super::{Dialect, ErrorCode, Http2, OnDisconnect, Period, Role, StreamUsage};
+use super::{Dialect, Durability, ErrorCode, Http2, OnDisconnect, Period, Role, StoreUrl, StreamUsage};
+use crate::money::Nanos;
 
 mod address;
+mod money;
+mod store;
 mod time;
+
+pub use self::address::network;
+pub use self::time::expiry;
 
 /// The name of a thing of the configuration: 1 to 128 characters, none of them a control character.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,9 +42,36 @@ pub(crate) struct TimeoutOrOff(pub(crate) Option<Duration>);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Size(pub(crate) u64);
 
-/// A decimal that is not negative: a price or a factor.
+/// A price: a decimal that is not negative.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Amount(pub(crate) Decimal);
+
+/// A factor on prices: a decimal that is not negative.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Factor(pub(crate) Decimal);
+
+/// Per cent, from 0 to 1000.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Percent(pub(crate) Decimal);
+
+/// An amount in US dollars that is no debt.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usd(pub(crate) Nanos);
+
+/// How long something is leased: from a second to an hour.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lease(pub(crate) Duration);
+
+/// How long something is kept, a day at least; `None` is forever.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Retention(pub(crate) Option<Duration>);
+
+/// Where a store is: its URL, or the place where that is kept.
+#[derive(Clone, Debug)]
+pub(crate) enum StoreAddress {
+    Url(StoreUrl),
+    Secret(SecretRef),
+}
 
 /// A route's weight.
 #[derive(Clone, Copy, Debug)]
@@ -180,6 +213,7 @@ choices! {
     Role { Admin = "admin", Read = "read" } r#"write "admin" or "read""#;
     ErrorCode { Status = "status", Reason = "reason" } r#"write "status" or "reason""#;
     Dialect { OpenAi = "openai" } r#"write "openai"; "anthropic" and "gemini" are not yet there"#;
+    Durability { Disk = "disk", Process = "process", Store = "store" } r#"write "disk", "process" or "store""#;
     Http2 { Auto = "auto", Never = "never", PriorKnowledge = "prior_knowledge" }
         r#"write "auto", "never" or "prior_knowledge""#;
     StreamUsage { Ask = "ask", Native = "native", None = "none" } r#"write "ask", "native" or "none""#;
@@ -225,28 +259,6 @@ impl Leaf for Weight {
 
     fn schema() -> serde_json::Value {
         json!({ "type": "integer", "minimum": 1 })
-    }
-}
-
-impl Leaf for Amount {
-    const WHAT: &'static str = "a number";
-    const REMEDY: &'static str = "write a number from 0 up, such as 0.27";
-
-    fn from_value(value: &Value) -> Result<Self, Bad> {
-        let number = match value {
-            Value::Integer(i) => Decimal::try_from_i128_with_scale(*i, 0).ok(),
-            Value::Float(text) => Decimal::from_str(text).or_else(|_| Decimal::from_scientific(text)).ok(),
-            _ => return Err(Bad::Kind),
-        };
-        match number {
-            None => Err(Bad::What("out of range".to_owned())),
-            Some(number) if number.is_sign_negative() && !number.is_zero() => Err(Bad::What("negative".to_owned())),
-            Some(number) => Ok(Self(number.normalize())),
-        }
-    }
-
-    fn schema() -> serde_json::Value {
-        json!({ "type": "number", "minimum": 0 })
     }
 }
 
@@ -396,19 +408,6 @@ mod tests {
             assert_eq!(bytes(bad), None, "{bad:?}");
         }
         assert_eq!(Size::from_value(&Value::Integer(7)).ok().map(|s| s.0), Some(7));
-    }
-
-    #[test]
-    fn amounts_are_what_was_typed() {
-        let amount = |v: Value| Amount::from_value(&v).ok().map(|a| a.0.to_string());
-        assert_eq!(amount(Value::Float("0.1".to_owned())).as_deref(), Some("0.1"));
-        assert_eq!(amount(Value::Float("1.10".to_owned())).as_deref(), Some("1.1"));
-        assert_eq!(amount(Value::Float("5e-3".to_owned())).as_deref(), Some("0.005"));
-        assert_eq!(amount(Value::Integer(3)).as_deref(), Some("3"));
-        assert_eq!(amount(Value::Integer(i128::MAX)), None, "out of range");
-        for bad in ["-0.1", "nan", "inf", "1e400"] {
-            assert_eq!(amount(Value::Float(bad.to_owned())), None, "{bad}");
-        }
     }
 
     #[test]

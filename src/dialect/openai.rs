@@ -174,10 +174,46 @@ impl Endpoint {
         }
     }
 
+    /// How many answers a request makes that asks for `answers` (the larger of its `n` and `best_of`): other endpoints know
+    /// neither.
+    pub const fn answers(self, answers: u64) -> u64 {
+        match self {
+            Self::ChatCompletions | Self::Completions => answers,
+            _ => 1,
+        }
+    }
+
     /// Whether its answer writes text, so that an answer without usage has completion tokens to estimate.
     pub const fn completes(self) -> bool {
         matches!(self, Self::ChatCompletions | Self::Completions | Self::Responses)
     }
+}
+
+/// Whether a model reasons where nobody sees it: its stream is silent until it has spent the most of its tokens, and cannot
+/// be watched as it grows.
+///
+/// By the name that the backend knows it under (OpenAI's o series, GPT-5 and what follows, with or without a vendor before
+/// it), and for models of any other name when the request sets how to reason (`asks_reasoning`): whether such a one shows
+/// its thoughts is not known beforehand.
+pub fn hides_reasoning(upstream_model: &str, asks_reasoning: bool) -> bool {
+    let name = upstream_model.rsplit('/').next().unwrap_or(upstream_model);
+    let lower = name.to_ascii_lowercase();
+    // The number of a generation, and what follows it: `o3-mini`, not `o3x`.
+    let generation = |rest: &str| {
+        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let (number, rest) = rest.split_at(end);
+        let whole = rest.is_empty() || rest.starts_with(['-', '.', ':', '@', '_']);
+        number
+            .parse::<u32>()
+            .ok()
+            .filter(|_| whole)
+            .map(|number| (number, rest.to_owned()))
+    };
+    let o_series = lower.strip_prefix('o').and_then(generation).is_some();
+    let gpt = lower.strip_prefix("gpt-").and_then(generation);
+    // The one that chats is the same without the thoughts.
+    let gpt = gpt.is_some_and(|(number, rest)| number >= 5 && !rest.starts_with("-chat"));
+    o_series || gpt || asks_reasoning
 }
 
 /// What the first bytes of a backend's answer say.
@@ -348,6 +384,44 @@ mod tests {
         }
         let endless = format!("{{\"error\":\"{}", "x".repeat(LONGEST_ERROR));
         assert_eq!(start(endless.as_bytes()), Start::Content);
+    }
+
+    #[test]
+    fn models_that_reason_unseen_are_known_by_name() {
+        for name in [
+            "o1",
+            "o3-mini",
+            "O4-mini-2025-04-16",
+            "openai/o3",
+            "gpt-5",
+            "gpt-5.1",
+            "gpt-5-nano",
+            "GPT-5-codex",
+            "azure/gpt-6",
+            "gpt-10",
+        ] {
+            assert!(hides_reasoning(name, false), "{name}");
+        }
+        for name in [
+            "gpt-4o",
+            "gpt-4.1",
+            "gpt-5-chat-latest",
+            "gpt-50x",
+            "gpt-oss-120b",
+            "o",
+            "olmo-2",
+            "o3x",
+            "omni",
+            "qwen3",
+            "",
+        ] {
+            assert!(!hides_reasoning(name, false), "{name}");
+            assert!(hides_reasoning(name, true), "{name}");
+        }
+        assert_eq!(
+            (Endpoint::Completions.answers(3), Endpoint::Embeddings.answers(3)),
+            (3, 1)
+        );
     }
 
     #[test]

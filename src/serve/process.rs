@@ -4,9 +4,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::Gateway;
 use super::signals::Signals;
 use super::upgrade::{RunDir, UpgradeError};
+use super::{Books, Gateway};
 use crate::config::{Loaded, Loader};
 use crate::telemetry::{self, AccessLog, Telemetry};
 
@@ -75,7 +75,11 @@ async fn serve(path: &Path, loaded: Loaded, upgrade: bool) -> ExitCode {
         }
         !taken
     });
-    let mut gateway = match Gateway::start_on(loaded.config, telemetry, taken.unwrap_or_default()) {
+    let books = match Books::open(&loaded.config).await {
+        Ok(books) => books,
+        Err(error) => return fail(&error),
+    };
+    let mut gateway = match Gateway::start_on(loaded.config, telemetry, books, taken.unwrap_or_default()) {
         Ok(gateway) => gateway,
         Err(error) => return fail(&error),
     };

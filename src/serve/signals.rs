@@ -69,7 +69,7 @@ impl Signals {
                 _ = self.hangup.recv() => {}
                 () = changed => {}
             }
-            if let (Some(files), Some(watcher)) = (reload(path, gateway), &mut watcher)
+            if let (Some(files), Some(watcher)) = (reload(path, gateway).await, &mut watcher)
                 && let Err(error) = watcher.watch(files)
             {
                 tracing::warn!(%error, "changes to the configuration's files are not noticed; send SIGHUP");
@@ -87,7 +87,7 @@ impl Signals {
 }
 
 /// Reads the configuration again. What is wrong with it is told, and the one in use stays.
-fn reload(path: &Path, gateway: &mut Gateway) -> Option<Vec<PathBuf>> {
+async fn reload(path: &Path, gateway: &mut Gateway) -> Option<Vec<PathBuf>> {
     let loaded = match Loader::from_process().load(path) {
         Ok(loaded) => loaded,
         Err(errors) => {
@@ -104,7 +104,7 @@ fn reload(path: &Path, gateway: &mut Gateway) -> Option<Vec<PathBuf>> {
     for key in diff_fixed(gateway.config(), &loaded.config) {
         tracing::warn!(key, "takes effect with the next start only");
     }
-    match gateway.reload(loaded.config) {
+    match gateway.reload(loaded.config).await {
         Ok(()) => {
             gateway.state.telemetry().reloaded(true);
             tracing::info!("the configuration was reloaded");

@@ -1,5 +1,6 @@
 //! One attempt on one backend: the client's request made ready for it, and its answer made ready for the client.
 
+use std::num::NonZeroU64;
 use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,10 +16,13 @@ use pin_project_lite::pin_project;
 use tollgate_layers::buffer::Held;
 use tollgate_layers::model::{ModelRequest, OutputField};
 use tollgate_layers::rate_limit::TokenReservation;
+use tollgate_layers::response_cache::DoNotKeep;
 use tollgate_layers::splice::{Edit, splice};
 use tollgate_layers::{Reason, Rejection};
 use tower::Service;
 
+use super::cache::Spent;
+use super::credit::Bill;
 use super::served::{Served, Way};
 use super::state::{Backend, Place};
 use crate::config::StreamUsage;
@@ -41,6 +45,8 @@ pub(super) struct CallFacts {
     pub(super) record: Record,
     /// What was taken of the limits on tokens, to be corrected by what was used.
     pub(super) tokens: Option<TokenReservation>,
+    /// What was set aside of the caller's credit; absent without a ledger.
+    pub(super) bill: Option<Bill>,
 }
 
 /// One way to answer a call: an extension of the attempt's request.
@@ -53,6 +59,8 @@ pub(super) struct Candidate {
     pub(super) call: Call,
     /// Whether the backend has seen anything of it.
     pub(super) sent: Sent,
+    /// What it has used, for an answer that is kept.
+    pub(super) spent: Spent,
 }
 
 /// The service.
@@ -73,12 +81,14 @@ impl Call {
         model: Arc<Served>,
         record: Record,
         tokens: Option<TokenReservation>,
+        bill: Option<Bill>,
     ) -> Self {
         Self(Arc::new(CallFacts {
             endpoint,
             model,
             record,
             tokens,
+            bill,
         }))
     }
 }
@@ -98,6 +108,13 @@ impl Candidate {
 
     pub(super) fn backend(&self) -> &Arc<Backend> {
         &self.way().backend
+    }
+
+    /// The most tokens an answer may have: what the model allows, and what was set aside for it.
+    fn cap(&self) -> Option<u64> {
+        let allowed = self.served.config.max_output.map(NonZeroU64::get);
+        let paid = self.call.bill.as_ref().and_then(|bill| bill.cap);
+        allowed.into_iter().chain(paid).min()
     }
 }
 
@@ -224,10 +241,8 @@ impl Prepared {
         if self.asks_usage {
             edits.extend(asked.with_include_usage());
         }
-        if let (Some(cap), Some(field)) = (candidate.served.config.max_output, output_field(self.endpoint))
-            && asked.max_output.is_none_or(|wanted| wanted > cap.get())
-        {
-            edits.extend(asked.with_max_output(field, cap.get()));
+        if let (Some(cap), Some(field)) = (candidate.cap(), output_field(self.endpoint)) {
+            edits.extend(asked.with_max_output(field, cap));
         }
         self.body = self.original.clone();
         if !edits.is_empty() {
@@ -269,7 +284,7 @@ impl Prepared {
 }
 
 /// The endpoint's own name for the cap on an answer.
-fn output_field(endpoint: Endpoint) -> Option<OutputField> {
+pub(super) fn output_field(endpoint: Endpoint) -> Option<OutputField> {
     match endpoint {
         Endpoint::ChatCompletions => Some(OutputField::MaxCompletionTokens),
         Endpoint::Completions => Some(OutputField::MaxTokens),
@@ -359,8 +374,16 @@ fn finish(response: Response<Body>, candidate: &Candidate, place: Place) -> Resu
             .note(|facts| facts.backend_request_id = Some(id.to_owned()));
     }
     parts.headers = headers::to_client(&parts.headers);
+    if candidate.spent.is_kept() {
+        if Arc::ptr_eq(&candidate.served, &candidate.call.model) {
+            parts.extensions.insert(candidate.spent.clone());
+        } else {
+            parts.extensions.insert(DoNotKeep);
+        }
+    }
     let place = Some(place);
-    Ok(Response::from_parts(parts, Attempted { inner, place }))
+    let record = candidate.call.record.clone();
+    Ok(Response::from_parts(parts, Attempted { inner, place, record }))
 }
 
 pin_project! {
@@ -369,16 +392,21 @@ pin_project! {
         #[pin]
         inner: Body,
         place: Option<Place>,
+        record: Record,
     }
 }
 
 impl http_body::Body for Attempted {
     type Data = Bytes;
-    type Error = crate::proxy::BodyError;
+    type Error = Rejection;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Rejection>>> {
         let mut this = self.project();
-        let frame = ready!(this.inner.as_mut().poll_frame(cx));
+        let frame = ready!(this.inner.as_mut().poll_frame(cx)).map(|frame| frame.map_err(Rejection::from));
+        if let Some(Err(error)) = &frame {
+            // The meter may be done with the answer, if what completes it has come before this.
+            this.record.note(|facts| facts.reason = Some(error.reason().as_str()));
+        }
         // Not left to the drop: a slow client may keep the body long after the backend is done with it.
         if !matches!(frame, Some(Ok(_))) || this.inner.is_end_stream() {
             *this.place = None;

@@ -14,12 +14,16 @@ use tollgate_layers::{Reason, Rejection};
 
 use super::attempt::{Call, internal};
 use super::catalogue::ModelId;
+use super::credit::Bill;
 use super::served::{Models, Served};
 use crate::config::Config;
 use crate::dialect::openai::{self, Endpoint, Lookup};
+use crate::directory::{Member, Principal};
+use crate::ledger::Ledger;
 use crate::proxy::Lifecycle;
+use crate::store::Id;
 use crate::telemetry::Record;
-use crate::wiring::{Caller, contains};
+use crate::wiring::{Caller, contains, row};
 
 /// The longest tag that goes into a row, in bytes.
 const LONGEST_TAG: usize = 128;
@@ -68,7 +72,11 @@ fn percent_decoded(id: &str) -> Result<String, Rejection> {
 }
 
 /// Whether the key lives and may come from here; and whose it is goes on record.
-pub(super) fn caller<B>(tag_header: &HeaderName, request: &Request<B>) -> Result<(), Rejection> {
+pub(super) fn caller<B>(
+    tag_header: &HeaderName,
+    ledger: Option<&Ledger>,
+    request: &Request<B>,
+) -> Result<(), Rejection> {
     let facts = request.extensions();
     let Some(caller) = facts.get::<Caller>() else {
         return Err(Reason::KeyMissing.into());
@@ -76,17 +84,31 @@ pub(super) fn caller<B>(tag_header: &HeaderName, request: &Request<B>) -> Result
     if let Some(record) = facts.get::<Record>() {
         let tag = request.headers().get(tag_header).and_then(|tag| tag.to_str().ok());
         record.note(|facts| {
-            facts.key = Some(Arc::clone(&caller.key().name));
-            facts.account.clone_from(&caller.key().account);
-            facts.group = Some(Arc::clone(&caller.key().group.name));
+            facts.key = Some(Arc::clone(&caller.principal().name));
+            facts.account = caller.principal().account_name();
+            facts.group = Some(Arc::clone(&caller.principal().group));
             facts.tag = tag.map(beginning);
         });
+        if let (Some(ledger), Member::Stored { id, holder, .. }) = (ledger, &caller.principal().member) {
+            note_at_end(record, ledger.clone(), Arc::clone(caller.principal()), holder.id, *id);
+        }
     }
     caller.check_state()?;
     match facts.get::<ClientAddr>() {
         Some(address) if caller.allows_address(address.0) => Ok(()),
         _ => Err(Reason::IpNotAllowed.into()),
     }
+}
+
+/// Whoever's key is known has each of its requests in a row, those too that came to nothing.
+fn note_at_end(record: &Record, ledger: Ledger, principal: Arc<Principal>, account: Id, key: Id) {
+    record.on_close(move |facts| {
+        // What was charged has its row, written before the answer was complete. An answer that was kept is one, if for
+        // nothing: only refusals are too many to write each down.
+        if facts.charge.is_none() && (facts.cached || principal.refusals.admits(facts.time)) {
+            ledger.note(row::row(ledger.ids().next(), account, key, facts));
+        }
+    });
 }
 
 /// Whether the model exists and the caller may call it.
@@ -145,17 +167,18 @@ pub(super) fn call<B>(request: &mut Request<B>) -> Result<(), Rejection> {
     let served = facts.get::<Arc<Served>>().ok_or_else(|| internal("served"))?;
     let record = facts.get::<Record>().ok_or_else(|| internal("record"))?;
     let tokens = facts.get::<TokenReservation>().cloned();
-    let call = Call::new(*endpoint, Arc::clone(served), record.clone(), tokens);
+    let bill = facts.get::<Bill>().cloned();
+    let call = Call::new(*endpoint, Arc::clone(served), record.clone(), tokens, bill);
     request.extensions_mut().insert(call);
     Ok(())
 }
 
-/// Tokens of the request's prompt, by its bytes, for the limits on tokens: what was used corrects it. An answer is not
+/// Tokens of the request's prompt, by the bytes of its text, for the limits on tokens: what was used corrects it. An answer is not
 /// guessed at: a client's cap says little of what comes, and a large one must not lock it out.
 pub(super) fn estimate<B>(request: &Request<B>) -> u64 {
     let facts = request.extensions();
     match (facts.get::<ModelRequest>(), facts.get::<Arc<Served>>()) {
-        (Some(asked), Some(served)) => served.learned.prompt().tokens(asked.body_len as u64),
+        (Some(asked), Some(served)) => served.learned.prompt().tokens(asked.text_len as u64),
         _ => 1,
     }
 }

@@ -13,9 +13,11 @@ use tollgate_layers::timeout::Timeouts;
 use tollgate_layers::{Reason, Rejection};
 
 use super::attempt::{Call, Candidate, internal};
+use super::cache::Spent;
 use super::served::{Models, Served};
 use crate::config;
 use crate::dialect::openai;
+use crate::money::Nanos;
 use crate::proxy::Sent;
 use crate::telemetry;
 use crate::wiring::Caller;
@@ -49,6 +51,7 @@ impl Policy for Routes {
                 way,
                 call: call.clone(),
                 sent: Sent::default(),
+                spent: Spent::of(call.model.config.cache),
             }));
             order(&mut candidates[begin..]);
         }
@@ -56,6 +59,7 @@ impl Policy for Routes {
     }
 
     fn prepare(&self, candidate: &Candidate, request: &mut Request<Held>) -> Result<(), Rejection> {
+        afford(candidate)?;
         request.extensions_mut().insert(candidate.clone());
         Ok(())
     }
@@ -101,6 +105,25 @@ impl Policy for Routes {
                 facts.served = Some(Arc::clone(&candidate.served.config.name));
             }
         });
+    }
+}
+
+/// A fallback may be dearer than the model that was asked for: what is set aside must do for it, too.
+fn afford(candidate: &Candidate) -> Result<(), Rejection> {
+    let call = &candidate.call;
+    let (Some(bill), Some(price)) = (&call.bill, &candidate.served.config.price) else {
+        return Ok(());
+    };
+    if Arc::ptr_eq(&candidate.served, &call.model) {
+        return Ok(());
+    }
+    let cost = bill.quote.cost(price, bill.cap.unwrap_or_default());
+    let cost = cost.map_err(|_| Rejection::from(Reason::NotPriced))?;
+    let missing = cost.get().saturating_sub(bill.hold.amount().get());
+    if missing <= 0 || bill.hold.grow(Nanos::new(missing)) {
+        Ok(())
+    } else {
+        Err(Reason::InsufficientCredit.into())
     }
 }
 
@@ -198,7 +221,7 @@ mod tests {
         let models = Models::new(&config, &state);
         let served = models.get("m").expect("the model");
         let record = Record::new(Telemetry::new(None), http::Method::POST, "/", "");
-        let call = Call::new(Endpoint::ChatCompletions, Arc::clone(served), record, None);
+        let call = Call::new(Endpoint::ChatCompletions, Arc::clone(served), record, None, None);
         let mut firsts = 0;
         for _ in 0..DRAWS {
             let mut candidates: Vec<_> = (0..3)
@@ -207,6 +230,7 @@ mod tests {
                     way,
                     call: call.clone(),
                     sent: Sent::default(),
+                    spent: Spent::default(),
                 })
                 .collect();
             order(&mut candidates);

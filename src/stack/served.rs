@@ -2,12 +2,16 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use tollgate_layers::meter::Learned;
+use tollgate_layers::meter::{Count, Learned};
 
 use super::State;
+use super::count::Counter;
 use super::state::Backend;
-use crate::config::{self, Config};
+use crate::config::{self, Config, StreamUsage};
+use crate::dialect::openai::{self, Endpoint};
+use crate::proxy::Lifecycle;
 
 /// Every model of a configuration. Made once with the stack, so that a request looks nothing up but its model's name.
 #[derive(Clone, Debug)]
@@ -27,6 +31,10 @@ pub(super) struct Served {
     pub(super) number: u64,
     /// How many bytes its tokens have, from what it was seen to use.
     pub(super) learned: Arc<Learned>,
+    /// Its price, as rows tell it.
+    pub(super) price_text: Arc<str>,
+    /// What waits for counts at a shutdown.
+    pub(super) lifecycle: Lifecycle,
     /// By priority.
     pub(super) ways: Vec<Way>,
     /// Other models to try, in order.
@@ -41,6 +49,9 @@ pub(super) struct Way {
     pub(super) upstream_model: Arc<str>,
     pub(super) priority: u32,
     pub(super) weight: u32,
+    /// Whether the last answer had no usage: of those that are no streams, and of streams.
+    silent: [AtomicBool; 2],
+    counter: Option<Counter>,
 }
 
 impl Models {
@@ -68,6 +79,12 @@ impl Models {
 }
 
 impl Served {
+    /// Whether an answer may think where nobody sees it, whichever way it comes.
+    pub(super) fn hides_reasoning(&self, asks_reasoning: bool) -> bool {
+        let mut names = self.ways.iter().map(|way| &way.upstream_model);
+        names.any(|name| openai::hides_reasoning(name, asks_reasoning))
+    }
+
     fn new(model: &Arc<config::Model>, state: &State) -> Self {
         let mut ways: Vec<_> = model
             .routes
@@ -78,6 +95,8 @@ impl Served {
                     upstream_model: Arc::clone(&route.model),
                     priority: route.priority,
                     weight: route.weight.get(),
+                    silent: Default::default(),
+                    counter: Counter::of(&route.model, state),
                 })
             })
             .collect();
@@ -86,8 +105,35 @@ impl Served {
             config: Arc::clone(model),
             number: state.numbers().of(&model.name),
             learned: state.learned(&model.name),
+            price_text: model
+                .price
+                .as_ref()
+                .map_or_else(Arc::default, |price| price.to_string().into()),
+            lifecycle: state.lifecycle().clone(),
             ways,
             fallback: model.fallback.clone(),
+        }
+    }
+}
+
+// === impl Way ===
+
+impl Way {
+    /// A count of an answer that is to come, where no usage will come with it.
+    pub(super) fn count(&self, endpoint: Endpoint, streamed: bool) -> Option<Count> {
+        let counter = self.counter.as_ref().filter(|_| endpoint.completes())?;
+        let told = streamed && self.backend.config.stream_usage == StreamUsage::None;
+        let refused = streamed && endpoint.takes_include_usage() && self.backend.refuses_usage.load(Ordering::Relaxed);
+        let silent = self.silent[usize::from(streamed)].load(Ordering::Relaxed);
+        (told || refused || silent).then(|| counter.start())?
+    }
+
+    /// An answer came whole: whether it had usage says what the next one will have.
+    pub(super) fn learn(&self, streamed: bool, reported: bool) {
+        let silent = &self.silent[usize::from(streamed)];
+        // A store of what stands there already would take the line from other threads.
+        if silent.load(Ordering::Relaxed) == reported {
+            silent.store(!reported, Ordering::Relaxed);
         }
     }
 }

@@ -16,8 +16,11 @@ use tollgate_layers::meter::Learned;
 use tollgate_layers::rate_limit::Buckets;
 use tollgate_layers::{Reason, Rejection};
 
+use super::count::Counters;
 use crate::config;
 use crate::dialect::openai;
+use crate::directory::Directory;
+use crate::ledger::Ledger;
 use crate::proxy::{HttpVersion, Lifecycle, Origin, OriginSettings, TlsFiles};
 use crate::telemetry::Telemetry;
 use crate::wiring::limits::{Counted, Numbers};
@@ -44,10 +47,13 @@ struct Inner {
     requests: Buckets<Counted>,
     tokens: Buckets<Counted>,
     slots: Slots<Counted>,
-    numbers: Numbers,
+    numbers: Arc<Numbers>,
+    directory: Directory,
+    ledger: Option<Ledger>,
     learned: Mutex<HashMap<Arc<str>, Arc<Learned>>>,
     backends: Mutex<HashMap<Arc<str>, Arc<Backend>>>,
     left_behind: LeftBehind,
+    counters: Counters,
 }
 
 /// Runs what goes on without its client, where a shutdown waits for it.
@@ -85,8 +91,22 @@ pub struct Place(Arc<AtomicUsize>);
 // === impl State ===
 
 impl State {
-    /// An empty state, sized for `config`.
+    /// An empty state, sized for `config`, with its fixed keys and no others.
     pub fn new(config: &config::Config, telemetry: Telemetry, lifecycle: Lifecycle) -> Self {
+        let numbers = Arc::new(Numbers::default());
+        let directory = Directory::fixed(config, Arc::clone(&numbers));
+        Self::with_keys(config, telemetry, lifecycle, numbers, directory, None)
+    }
+
+    /// The same with the keys of `directory`, whose requests are charged to `ledger`.
+    pub fn with_keys(
+        config: &config::Config,
+        telemetry: Telemetry,
+        lifecycle: Lifecycle,
+        numbers: Arc<Numbers>,
+        directory: Directory,
+        ledger: Option<Ledger>,
+    ) -> Self {
         let life = lifecycle.clone();
         Self(Arc::new(Inner {
             left_behind: LeftBehind(Arc::new(move |rest: Rest| life.run_behind(rest))),
@@ -96,9 +116,12 @@ impl State {
             requests: Buckets::new(),
             tokens: Buckets::new(),
             slots: Slots::new(),
-            numbers: Numbers::default(),
+            numbers,
+            directory,
+            ledger,
             learned: Mutex::default(),
             backends: Mutex::default(),
+            counters: Counters::default(),
         }))
     }
 
@@ -162,6 +185,16 @@ impl State {
         &self.0.tokens
     }
 
+    /// Every key.
+    pub fn directory(&self) -> &Directory {
+        &self.0.directory
+    }
+
+    /// What requests are charged to; absent without a store.
+    pub fn ledger(&self) -> Option<&Ledger> {
+        self.0.ledger.as_ref()
+    }
+
     /// What limits count by.
     pub fn numbers(&self) -> &Numbers {
         &self.0.numbers
@@ -171,6 +204,11 @@ impl State {
     pub fn learned(&self, model: &Arc<str>) -> Arc<Learned> {
         let mut known = self.0.learned.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(known.entry(Arc::clone(model)).or_default())
+    }
+
+    /// Where tokens are counted that no backend reports.
+    pub fn counters(&self) -> &Counters {
+        &self.0.counters
     }
 
     /// Requests at once.

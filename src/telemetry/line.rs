@@ -45,6 +45,15 @@ impl Facts {
         if let Some(tokens) = &self.tokens {
             object.tokens(tokens);
         }
+        if let Some(charge) = self.charge {
+            object.number("charge_nanos", charge);
+            if self.written_off > 0 {
+                object.number("written_off_nanos", self.written_off);
+            }
+        }
+        if self.cached {
+            object.flag("cached", true);
+        }
         object.number("bytes_in", self.bytes_in);
         object.number("bytes_out", self.bytes_out);
         if let Some(first) = self.first_byte {

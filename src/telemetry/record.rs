@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Telemetry;
@@ -18,7 +18,12 @@ struct Shared {
     telemetry: Telemetry,
     began: Instant,
     facts: Mutex<Facts>,
+    /// What else wants to know the facts when they are all there.
+    witness: OnceLock<Witness>,
 }
+
+/// Told the facts of a request when it is over.
+type Witness = Box<dyn Fn(&Facts) + Send + Sync>;
 
 /// What is known of a request.
 #[derive(Clone, Debug)]
@@ -46,6 +51,8 @@ pub struct Facts {
     pub reason: Option<&'static str>,
     pub streamed: bool,
     pub tokens: Option<Tokens>,
+    /// The answer was kept from before: its tokens are those that it had used then.
+    pub cached: bool,
     pub bytes_in: u64,
     pub bytes_out: u64,
     /// Until the first byte of the answer's body.
@@ -55,6 +62,10 @@ pub struct Facts {
     pub tag: Option<String>,
     pub user: Option<String>,
     pub backend_request_id: Option<String>,
+    /// What was charged, in nano-dollars; absent, nothing was.
+    pub charge: Option<u64>,
+    /// What could not be charged, in nano-dollars.
+    pub written_off: u64,
 }
 
 /// One attempt on a backend.
@@ -122,6 +133,7 @@ impl Record {
             reason: None,
             streamed: false,
             tokens: None,
+            cached: false,
             bytes_in: 0,
             bytes_out: 0,
             first_byte: None,
@@ -130,17 +142,25 @@ impl Record {
             tag: None,
             user: None,
             backend_request_id: None,
+            charge: None,
+            written_off: 0,
         };
         Self(Arc::new(Shared {
             telemetry,
             began: Instant::now(),
             facts: Mutex::new(facts),
+            witness: OnceLock::new(),
         }))
     }
 
     /// Adds to the facts.
     pub fn note(&self, add: impl FnOnce(&mut Facts)) {
         add(&mut self.0.facts.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Tells `witness` all facts when the request is over. The first witness stays.
+    pub fn on_close(&self, witness: impl Fn(&Facts) + Send + Sync + 'static) {
+        drop(self.0.witness.set(Box::new(witness)));
     }
 
     /// Since the request's head was read.
@@ -162,6 +182,9 @@ impl Drop for Shared {
             facts.elapsed = self.began.elapsed();
         }
         self.telemetry.finished(facts);
+        if let Some(witness) = self.witness.get() {
+            witness(facts);
+        }
     }
 }
 

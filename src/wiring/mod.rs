@@ -2,9 +2,13 @@
 
 mod caller;
 mod catalogue;
+mod charge;
 pub mod limits;
+mod quote;
+pub mod row;
 mod trace;
 
-pub use caller::{Caller, contains, static_keys};
+pub use caller::{Caller, Keys, contains};
 pub use catalogue::Catalogue;
+pub use quote::Quote;
 pub use trace::{Trace, TraceLayer};

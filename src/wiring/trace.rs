@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
-use tollgate_layers::Reason;
 use tollgate_layers::request_id::RequestId;
+use tollgate_layers::{Reason, Rejection};
 use tower::{Layer, Service};
 
 use crate::telemetry::{End, Record, Telemetry};
@@ -151,12 +151,12 @@ where
 
 impl<B> Body for ResponseBody<B>
 where
-    B: Body<Data = Bytes>,
+    B: Body<Data = Bytes, Error = Rejection>,
 {
     type Data = Bytes;
-    type Error = B::Error;
+    type Error = Rejection;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Rejection>>> {
         let mut this = self.project();
         let frame = ready!(this.inner.as_mut().poll_frame(cx));
         match &frame {
@@ -171,7 +171,11 @@ where
                     this.record.note(|facts| facts.end = End::Complete);
                 }
             }
-            Some(Err(_)) => this.record.note(|facts| facts.end = End::Failed),
+            Some(Err(rejection)) => this.record.note(|facts| {
+                facts.end = End::Failed;
+                // Who failed first has said why; what is cut from here, as at the end of a drain, has nobody else to say it.
+                facts.reason.get_or_insert(rejection.reason().as_str());
+            }),
             None => this.record.note(|facts| {
                 // After an error a body ends, too; that is no completion.
                 if facts.end == End::Disconnected {

@@ -8,8 +8,9 @@ use rust_decimal::Decimal;
 use super::{ByName, Compiler, value, values};
 use crate::config::raw::{self, List};
 use crate::config::read::At;
+use crate::config::show::span;
 use crate::config::value::Amount;
-use crate::config::{Backend, Limits, Model, Price, Rates, Route, Tier, TokenRates};
+use crate::config::{Backend, Cache, Limits, Model, Price, Rates, Route, Tier, TokenRates};
 
 impl Compiler<'_> {
     pub(super) fn models(&mut self, list: &List<raw::Model>, backends: &ByName<Backend>) -> Vec<Arc<Model>> {
@@ -34,6 +35,7 @@ impl Compiler<'_> {
             .map(|name| self.known("model", name, index).copied())
             .collect::<Vec<_>>();
         let price = raw.price.as_ref().and_then(|price| self.price(price));
+        let cache = raw.cache.as_ref().and_then(|cache| self.cache(cache));
         let routes = raw.route.as_ref()?;
         if routes.is_empty() && !self.told_of(&routes.path) {
             let remedy = "name a backend: route = [ { backend = \"NAME\" } ]";
@@ -52,6 +54,7 @@ impl Compiler<'_> {
                 tpm: value(raw.limit.tpm.as_ref()),
                 concurrency: value(raw.limit.concurrency.as_ref()),
             },
+            cache,
             deny_params: values(&raw.deny_params),
         })
     }
@@ -70,6 +73,18 @@ impl Compiler<'_> {
                 .map_or_else(|| Arc::clone(model), |m| m.0.as_str().into()),
             weight: raw.weight.0,
             priority: raw.priority.value,
+        })
+    }
+
+    fn cache(&mut self, raw: &raw::Cache) -> Option<Cache> {
+        let ttl = raw.ttl.as_ref()?;
+        if ttl.0 > Cache::LONGEST {
+            self.problems
+                .push(ttl.problem(Some(span(ttl.0)), "longer than a day", "write \"24h\" or less"));
+        }
+        Some(Cache {
+            ttl: ttl.0,
+            shared: raw.shared.value,
         })
     }
 

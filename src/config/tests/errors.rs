@@ -106,6 +106,24 @@ const TABLE: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "cache = { ttl = \"25h\", shred = true }",
+        &[
+            "t.toml:10: model[0].cache.shred: unknown key; did you mean `shared`?",
+            "t.toml:10: model[0].cache.ttl = \"25h\": longer than a day; write \"24h\" or less",
+        ],
+    ),
+    (
+        "cache = { ttl = \"0s\" }",
+        &[
+            "t.toml:10: model[0].cache.ttl = \"0s\": must be longer than nothing; write a number and a unit: \"250ms\", \
+             \"5s\", \"2m\" or \"1h\"",
+        ],
+    ),
+    (
+        "cache = {}",
+        &["t.toml:10: model[0].cache.ttl: missing; add it: How long an answer is kept; a day at most"],
+    ),
+    (
         "price = {}",
         &[
             "t.toml:10: model[0].price: no price; name the price of a unit, such as { input = 0.27, output = 1.10 }, \
@@ -125,7 +143,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "t.toml:11: group.default.models[0] = \"m[\": not a glob: unclosed character class; missing ']'; write a \
              model's name, or a glob with *, ?, [ab] or {a,b}; \\ takes a character as it is",
             "t.toml:12: group.default.multiplier = \"2\": a string where a number belongs; write a number from 0 up, \
-             such as 0.27",
+             such as 0.8",
         ],
     ),
     (
@@ -142,12 +160,65 @@ const TABLE: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "[store]\nurl = \"sqlite://x\"\n[ledger]\n[topup]\n[keys]",
+        "[store]\nurl = \"sqlite://x\"",
         &[
-            "t.toml:10: store: not yet available in this version; take it out; it comes with the store",
-            "t.toml:12: ledger: not yet available in this version; take it out; it comes with the store",
-            "t.toml:13: topup: not yet available in this version; take it out; it comes with the store",
-            "t.toml:14: keys: not yet available in this version; take it out; it comes with the store",
+            "t.toml:7: model[0].price: missing, and with a store every model has one; add price = { input = …, output = … \
+             }, USD a million tokens, or price = \"free\"",
+        ],
+    ),
+    (
+        "price = \"free\"\n[store]\nurl = \"mysql://root:hidden@h/d\"\n[ledger]\ndurability = \"ram\"\nlease = \"1ms\"\n\
+         keep_rows = \"1h\"",
+        &[
+            "t.toml:12: store.url: a URL of no store that is known; write sqlite://PATH, sqlite:///ABSOLUTE/PATH or \
+             postgres://USER@HOST/DATABASE",
+            "t.toml:14: ledger.durability = \"ram\": not one of the choices; write \"disk\", \"process\" or \"store\"",
+            "t.toml:15: ledger.lease = \"1ms\": shorter than a second; write a number and a unit, from \"1s\" to \"1h\"",
+            "t.toml:16: ledger.keep_rows = \"1h\": not a number of days; write days, such as \"400d\", or \"forever\"",
+        ],
+    ),
+    (
+        "price = \"free\"\n[store]\n[topup]\nbonus = [{ from = 20, percent = 10 }, { from = 20.0, percent = 1001 }, \
+         { from = -1, percent = 1 }]\n[keys]\nreveal = { key = \"hidden\" }",
+        &[
+            "t.toml:11: store.url: missing; add it: sqlite://PATH (sqlite:///abs), made when absent; or postgres://…",
+            "t.toml:13: topup.bonus[1].percent = 1001: more than 1000; write a number from 0 to 1000, such as 10",
+            "t.toml:13: topup.bonus[2].from = -1: negative; write US dollars, such as 20 or 4.99",
+            "t.toml:15: keys.reveal.key: a secret written out; write { env = \"NAME\" } or { file = \"path\" }",
+        ],
+    ),
+    (
+        "price = \"free\"\n[store]\nurl = { env = \"NOT_SET\" }\n[topup]\nbonus = [{ from = 20, percent = 10 }, { from = \
+         20.0, percent = 11 }]",
+        &[
+            "t.toml:12: store.url: variable NOT_SET is not set; set it in the environment of the process, or name another",
+            "t.toml:14: topup.bonus[1].from = 20.00: the amount of topup.bonus[0] as well; take one of the two out",
+        ],
+    ),
+    (
+        "[[key]]\nname = \"k\"\nsha256 = \"00000000000000000000000000000000000000000000000000000000000000ff\"\n\
+         account = \"acme\"\nquota = 5\nperiod = \"day\"",
+        &[
+            "t.toml:13: key[0].account: takes a store, and there is none; add [store] with its url, or take it out",
+            "t.toml:14: key[0].quota: takes a store, and there is none; add [store] with its url, or take it out",
+        ],
+    ),
+    (
+        "price = \"free\"\n[store]\nurl = \"sqlite://x\"\n[credits]\nper_usd = 3\n[[key]]\nname = \"k\"\n\
+         sha256 = \"00000000000000000000000000000000000000000000000000000000000000ff\"\nquota = 5",
+        &[
+            "t.toml:18: key[0].quota = 5: no amount of money at 3 credits a dollar; write a number of credits that comes \
+             to whole nano-dollars",
+        ],
+    ),
+    (
+        "price = { input = 0.0000000000001, output = 2e9 }\n[group.default]\nmultiplier = 0.0000001",
+        &[
+            "t.toml:10: model[0].price.input = 0.0000000000001: more than 12 digits after the point; write a number from 0 \
+             up, such as 0.27",
+            "t.toml:10: model[0].price.output = 2e9: more than 1000000000; write a number from 0 up, such as 0.27",
+            "t.toml:12: group.default.multiplier = 0.0000001: more than 6 digits after the point; write a number from 0 up, \
+             such as 0.8",
         ],
     ),
     (
@@ -163,7 +234,7 @@ const TABLE: &[(&str, &[&str])] = &[
     (
         "backend = 5",
         &[
-            "t.toml:10: model[0].backend: unknown key; known here: name, route, fallback, price, max_output, limit, deny_params",
+            "t.toml:10: model[0].backend: unknown key; known here: name, route, fallback, price, max_output, limit, cache, deny_params",
         ],
     ),
 ];
@@ -172,6 +243,23 @@ const TABLE: &[(&str, &[&str])] = &[
 fn every_error_is_told_exactly() {
     for (added, expected) in TABLE {
         assert_eq!(errors(&format!("{GOOD}{added}\n"), &[]), *expected, "{added}");
+    }
+}
+
+/// Found by fuzzing: it was told of a line after the last.
+#[test]
+fn what_is_open_at_the_end_is_told_of_the_last_line() {
+    for (text, line) in [
+        ("a = \"\"\"x\n\n", 2),
+        ("a = 1\nb\n", 2),
+        ("a = [\n1\n", 2),
+        ("a", 1),
+        ("[", 1),
+    ] {
+        let told = errors(text, &[]);
+        let lines: Vec<_> = told.iter().filter_map(|error| error.split(':').nth(1)).collect();
+        assert!(lines.iter().all(|at| at.parse::<usize>().unwrap() <= line), "{told:?}");
+        assert!(lines.contains(&line.to_string().as_str()), "{told:?}");
     }
 }
 

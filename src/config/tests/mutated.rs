@@ -7,7 +7,8 @@ use std::fs;
 use super::samples::{sample, whole_gateway_text};
 use crate::config::{Errors, Loader, Place, show};
 
-const VARIABLES: [&str; 5] = [
+const VARIABLES: [&str; 6] = [
+    "TOLLGATE_REVEAL_KEY",
     "TOLLGATE_ADMIN_TOKEN",
     "DEEPSEEK_API_KEY",
     "PRIMARY_API_KEY",
@@ -16,10 +17,13 @@ const VARIABLES: [&str; 5] = [
 ];
 
 /// What stands in each variable, and may stand nowhere else.
-const SECRET: &str = "sk-never-to-be-seen";
+const SECRET: &str = "c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00";
 
 /// Values that somebody may write, each wrong for almost every key.
-const VALUES: [&str; 30] = [
+const VALUES: [&str; 33] = [
+    "\"400d\"",
+    "\"postgres://u:p@h\"",
+    "\"sqlite://./x.db?\"",
     "-1",
     "0",
     "9223372036854775807",
@@ -137,7 +141,7 @@ fn is_told_well(errors: &Errors, text: &str) {
 
 #[test]
 fn no_text_panics_and_every_error_says_where_it_is() {
-    let texts = ["minimal.toml", "fallback.toml"].map(|name| fs::read_to_string(sample(name)).unwrap());
+    let texts = ["minimal.toml", "fallback.toml", "store.toml"].map(|name| fs::read_to_string(sample(name)).unwrap());
     let texts = [&texts[..], &[whole_gateway_text()]].concat();
     let loader = Loader::new(VARIABLES.map(|name| (name.to_owned(), SECRET.to_owned())));
     let mut dice = Dice(0x0074_6F6C_6C67_6174);

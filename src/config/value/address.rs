@@ -31,14 +31,18 @@ impl Leaf for IpNet {
     const REMEDY: &'static str = r#"write a CIDR or an address: "10.0.0.0/8", "192.0.2.7" or "fd00::/8""#;
 
     fn from_value(value: &Value) -> Result<Self, Bad> {
-        let text = string(value)?;
-        let net = text.parse().or_else(|_| text.parse::<IpAddr>().map(Self::from));
-        net.map(canonical).map_err(|_| Bad::What("not a network".to_owned()))
+        network(string(value)?).ok_or_else(|| Bad::What("not a network".to_owned()))
     }
 
     fn schema() -> serde_json::Value {
         json!({ "type": "string", "examples": ["10.0.0.0/8", "192.0.2.7", "fd00::/8"] })
     }
+}
+
+/// A network or an address, as it may be typed wherever one is; host bits are cleared.
+pub fn network(text: &str) -> Option<IpNet> {
+    let net = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    net.map(canonical).ok()
 }
 
 /// Host bits cleared, and an IPv4 network written in IPv6 (`::ffff:10.0.0.0/104`) as IPv4: addresses of clients are

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 use toml::value::{Datetime, Offset};
 
-use super::{Expiry, Span, Timeout, TimeoutOrOff, number_and_unit, string};
+use super::{Expiry, Lease, Retention, Span, Timeout, TimeoutOrOff, number_and_unit, string};
 use crate::config::read::{Bad, Leaf};
 use crate::config::tree::Value;
 
@@ -58,6 +58,46 @@ impl Leaf for TimeoutOrOff {
     }
 }
 
+impl Leaf for Lease {
+    const WHAT: &'static str = SPAN;
+    const REMEDY: &'static str = r#"write a number and a unit, from "1s" to "1h""#;
+
+    fn from_value(value: &Value) -> Result<Self, Bad> {
+        match duration(string(value)?)? {
+            lease if lease < Duration::from_secs(1) => Err(Bad::What("shorter than a second".to_owned())),
+            lease if lease > Duration::from_hours(1) => Err(Bad::What("longer than an hour".to_owned())),
+            lease => Ok(Self(lease)),
+        }
+    }
+
+    fn schema() -> serde_json::Value {
+        json!({ "type": "string", "pattern": SPAN_PATTERN })
+    }
+}
+
+impl Leaf for Retention {
+    const WHAT: &'static str = "a number of days";
+    const REMEDY: &'static str = r#"write days, such as "400d", or "forever""#;
+
+    fn from_value(value: &Value) -> Result<Self, Bad> {
+        let text = string(value)?;
+        if text == "forever" {
+            return Ok(Self(None));
+        }
+        match number_and_unit(text) {
+            Some((0, "d")) => Err(Bad::What("shorter than a day".to_owned())),
+            // Two centuries: within what a clock can hold.
+            Some((days @ 1..=73_000, "d")) => Ok(Self(Some(Duration::from_hours(days * 24)))),
+            Some((_, "d")) => Err(Bad::What("longer than two centuries".to_owned())),
+            _ => Err(Bad::What("not a number of days".to_owned())),
+        }
+    }
+
+    fn schema() -> serde_json::Value {
+        json!({ "anyOf": [{ "const": "forever" }, { "type": "string", "pattern": "^[0-9]+ ?d$" }] })
+    }
+}
+
 fn duration(text: &str) -> Result<Duration, Bad> {
     const YEAR: Duration = Duration::from_hours(365 * 24);
     let bad = || Bad::What("not a duration".to_owned());
@@ -106,6 +146,19 @@ impl Leaf for Expiry {
 
     fn schema() -> serde_json::Value {
         json!({ "type": ["string", "integer"], "minimum": -1 })
+    }
+}
+
+/// When something ends, as it may be typed wherever that is: a date (its end, UTC), RFC 3339, unix seconds, or -1 for
+/// never, which is `None`.
+///
+/// # Errors
+///
+/// What is wrong with it, and what to write.
+pub fn expiry(text: &str) -> Result<Option<SystemTime>, String> {
+    match Expiry::from_value(&Value::String(text.to_owned())) {
+        Ok(Expiry(end)) => Ok(end),
+        Err(_) => Err(format!("not a point in time: {}", Expiry::REMEDY)),
     }
 }
 
@@ -172,6 +225,19 @@ mod tests {
         }
         assert!(text::<Timeout>("0s").is_none());
         assert_eq!(text::<TimeoutOrOff>("off").map(|t| t.0), Some(None));
+    }
+
+    #[test]
+    fn leases_and_retentions() {
+        let lease = |t: &str| text::<Lease>(t).map(|lease| lease.0.as_secs());
+        assert_eq!((lease("1s"), lease("1h")), (Some(1), Some(3_600)));
+        assert_eq!((lease("999ms"), lease("3601s"), lease("30")), (None, None, None));
+        let days = |t: &str| text::<Retention>(t).map(|keep| keep.0.map(|d| d.as_secs() / 86_400));
+        assert_eq!((days("400d"), days("1 d")), (Some(Some(400)), Some(Some(1))));
+        assert_eq!(days("forever"), Some(None));
+        for bad in ["0d", "73001d", "99999999999999999999d", "24h", "d", "400", "off", "-1d"] {
+            assert_eq!(days(bad), None, "{bad}");
+        }
     }
 
     #[test]

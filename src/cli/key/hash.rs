@@ -1,32 +1,13 @@
-//! `tollgate key`: for now, only what needs no store.
+//! `tollgate key hash`: what a configuration holds of a key; needs no gateway.
 
-use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::{DONE, FAILED};
-
-/// Arguments of `tollgate key`.
-#[derive(Args, Clone, Debug)]
-pub struct KeyArgs {
-    /// What to do with it.
-    #[command(subcommand)]
-    pub command: KeyCommand,
-}
-
-/// The verbs on keys.
-#[derive(Clone, Debug, Subcommand)]
-pub enum KeyCommand {
-    /// Print the hash of a key read from standard input, as a fixed key in the configuration wants it
-    Hash(HashArgs),
-    /// Not yet: create, list, show, edit, disable, enable, rotate, revoke, delete, reveal
-    #[command(external_subcommand)]
-    Other(Vec<OsString>),
-}
+use crate::cli::{DONE, FAILED};
 
 /// Arguments of `tollgate key hash`. A key is never an argument: those are there for everyone on the machine to see.
 #[derive(Args, Clone, Debug)]
