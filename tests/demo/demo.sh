@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The demo behind `make demo`: a backend, the gateway in front of it, a key, two requests, and what was metered.
+# The demo behind `make demo`: a backend, the gateway in front of it, an account with a key, two requests, what was
+# metered and what was charged.
 #
 #   BACKEND      base URL of a real backend; unset: the scripted one is started
 #   BACKEND_KEY  the key that the real backend wants, if any
@@ -80,13 +81,10 @@ fi
 
 # === the gateway ===
 
-made=$("$tollgate" key hash --new 2>"$work/key.log") || die "no key could be made:" "$work/key.log"
-key=$(grep -oE 'sk-[A-Za-z0-9]{48}' <<<"$made" | head -n 1 || true)
-sha256=$(grep -oE '[0-9a-f]{64}' <<<"$made" | head -n 1 || true)
-if [ -z "$key" ] || [ -z "$sha256" ]; then die "no key and hash in what tollgate key hash --new prints"; fi
-
 gateway=127.0.0.1:$(free_port)
 admin=127.0.0.1:$(free_port)
+TOLLGATE_ADMIN_TOKEN=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+export TOLLGATE_ADMIN_TOKEN
 credential=""
 [ -z "$BACKEND_KEY" ] || credential='api_key = { env = "BACKEND_KEY" }'
 cat >"$work/tollgate.toml" <<TOML
@@ -95,6 +93,12 @@ listen = ["$gateway"]
 run_dir = "$work/run"
 [admin]
 listen = "$admin"
+[[admin.token]]
+name = "demo"
+token = { env = "TOLLGATE_ADMIN_TOKEN" }
+role = "admin"
+[store]
+url = "sqlite://$work/tollgate.db"
 [[backend]]
 name = "demo"
 base_url = "$backend"
@@ -102,12 +106,9 @@ $credential
 [[model]]
 name = "$model"
 route = [{ backend = "demo", model = "$model" }]
+price = { input = 2.50, output = 10.00 }
 [group.default]
 models = ["*"]
-[[key]]
-name = "demo"
-sha256 = "$sha256"
-group = "default"
 TOML
 
 "$tollgate" serve --config "$work/tollgate.toml" >"$work/gateway.log" 2>&1 &
@@ -115,6 +116,23 @@ pids+=($!)
 wait_for "http://$admin/readyz" $! "$work/gateway.log"
 say "gateway: http://$gateway, its admin listener: http://$admin"
 sed 's/^/    /' "$work/tollgate.toml"
+
+# === an account and a key ===
+
+# operate ARGUMENT...: what an operator types, and what it prints.
+operate() {
+    printf '$ tollgate %s\n' "$*"
+    "$tollgate" "$@" --admin "http://$admin" || die "tollgate $1 $2 failed; the gateway said:" "$work/gateway.log"
+}
+
+say "an account with 5 dollars, and a key of it"
+operate account create acme --topup 5.00
+made=$("$tollgate" key create --name demo --account acme --quota 500000 --json --admin "http://$admin") ||
+    die "no key could be made; the gateway said:" "$work/gateway.log"
+key=$(grep -oE 'sk-[A-Za-z0-9]{48}' <<<"$made" | head -n 1 || true)
+[ -n "$key" ] || die "no key in what tollgate key create prints"
+echo '$ tollgate key create --name demo --account acme --quota 500000'
+echo "$key"
 
 # === two requests through it ===
 
@@ -146,6 +164,18 @@ say "a streamed request"
 ask true
 say "what was metered"
 metered
+say "what was charged"
+# Rows reach the store a moment after their answers.
+deadline=$((SECONDS + 10))
+until [ "$("$tollgate" usage --key demo --rows --json --admin "http://$admin" | grep -o '"request_id"' | wc -l)" -ge 2 ]; do
+    [ $SECONDS -lt $deadline ] || die "not every request was charged; the gateway said:" "$work/gateway.log"
+    sleep 0.1
+done
+operate usage --key demo --by model
+operate key show demo
+say "the same, as a client with the key sees it: http://$gateway/api/usage/token/"
+curl -sS "http://$gateway/api/usage/token/" -H "Authorization: Bearer $key" || die "no usage there:" "$work/gateway.log"
+printf '\n'
 say "the counters at http://$admin/metrics"
 curl -sS "http://$admin/metrics" | grep -E '^[a-z_]*tokens[a-z_]*(\{| )' || die "no token counters there:" "$work/gateway.log"
 

@@ -4,9 +4,14 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod admin;
 mod bridge;
+mod cli;
 mod gateway;
 mod imports;
+mod ledger;
 mod load;
+mod money;
+mod store;
 mod support;
 mod upgrade;

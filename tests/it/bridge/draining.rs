@@ -43,6 +43,7 @@ async fn who_is_left_at_the_end_of_a_drain_is_told() {
     within(backend.stats().wait_for(|counts| counts.in_flight == 2)).await;
 
     let lifecycle = gateway.inner.lifecycle().clone();
+    let lines = gateway.sink();
     let ending = tokio::spawn(gateway.inner.shut_down());
     lifecycle.stop();
 
@@ -68,6 +69,16 @@ async fn who_is_left_at_the_end_of_a_drain_is_told() {
         within(backend.stats().wait_for(|c| c.in_flight == 0)).await.cancelled,
         2
     );
+    let lines = String::from_utf8(lines.borrow().clone()).unwrap();
+    let lines: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for (streamed, status, end) in [(false, 503, "complete"), (true, 200, "failed")] {
+        let line = lines
+            .iter()
+            .find(|line| line["streamed"] == streamed)
+            .expect("its line");
+        assert_eq!((&line["status"], &line["end"]), (&status.into(), &end.into()));
+        assert_eq!(line["reason"], "draining", "{line}");
+    }
 }
 
 /// Whoever balances load must see that a process is going, and its operators what it still does.
@@ -144,7 +155,7 @@ async fn faults_are_answered_like_refusals() {
         assert_eq!(gateway.metrics().await.get(&sample), 1);
     }
     let by_reason = Setup::over(backend.local_addr()).text("[errors]\ncode = \"reason\"");
-    gateway.inner.reload(by_reason.config()).unwrap();
+    gateway.inner.reload(by_reason.config()).await.unwrap();
     let answer = sends(&gateway, "nonsense\r\n\r\n").await;
     assert_eq!(answer.json()["error"]["code"], "malformed_body");
 }

@@ -39,12 +39,12 @@ async fn a_renewed_certificate_is_served_from_the_same_files_and_from_others() {
     serves(&gateway, &first).await;
 
     renew(&second, dir.path());
-    gateway.inner.reload(setup.config()).unwrap();
+    gateway.inner.reload(setup.config()).await.unwrap();
     serves(&gateway, &second).await;
 
     let (cert, key) = third.issue("localhost");
     let setup = tls(dir.path(), cert.to_str().unwrap(), key.to_str().unwrap());
-    gateway.inner.reload(setup.config()).unwrap();
+    gateway.inner.reload(setup.config()).await.unwrap();
     serves(&gateway, &third).await;
 }
 
@@ -60,11 +60,11 @@ async fn a_reload_that_fails_changes_nothing() {
     // No header can carry this name.
     let mut bad = setup.clone().backend_at("bad", "http://127.0.0.1:1", "").config();
     Arc::get_mut(&mut bad.backends[1]).unwrap().base_url.host = "a\nb".into();
-    gateway.inner.reload(bad).unwrap_err();
+    gateway.inner.reload(bad).await.unwrap_err();
     serves(&gateway, &first).await;
     assert_eq!(gateway.inner.config().backends.len(), 1);
 
-    gateway.inner.reload(setup.clone().config()).unwrap();
+    gateway.inner.reload(setup.clone().config()).await.unwrap();
     serves(&gateway, &second).await;
 }
 
@@ -97,12 +97,12 @@ async fn a_backends_renewed_authority_is_trusted() {
     assert_eq!(status(&gateway).await, 502);
 
     fs::copy(new.ca(), dir.path().join("ca.pem")).unwrap();
-    gateway.inner.reload(setup.clone().config()).unwrap();
+    gateway.inner.reload(setup.clone().config()).await.unwrap();
     assert_eq!(status(&gateway).await, 200);
 
     // And what was not renewed keeps its connections.
     let before = backend.stats().now().connections;
-    gateway.inner.reload(setup.clone().config()).unwrap();
+    gateway.inner.reload(setup.clone().config()).await.unwrap();
     assert_eq!(status(&gateway).await, 200);
     assert_eq!(backend.stats().now().connections, before);
 }
@@ -119,6 +119,6 @@ async fn a_renewed_client_certificate_is_shown() {
     assert_eq!(status(&gateway).await, 502);
 
     renew(&new, dir.path());
-    gateway.inner.reload(setup.clone().config()).unwrap();
+    gateway.inner.reload(setup.clone().config()).await.unwrap();
     assert_eq!(status(&gateway).await, 200);
 }

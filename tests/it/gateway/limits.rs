@@ -325,3 +325,29 @@ async fn every_answer_of_a_limited_key_shows_its_limits() {
         assert_eq!(shown(&answer, "tokens")[0].is_some(), tokens, "{answer:?}");
     }
 }
+
+/// A file is not read as text by anybody: its bytes are no tokens. (25 MB of audio were six million.)
+#[tokio::test]
+async fn a_file_in_a_form_counts_for_nothing() {
+    let (gateway, _backend) = front(|setup| setup.key("ci", "tpm = 5000")).await;
+    let form =
+        |name: &str, value: &str| format!("--XX\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+    let upload = "--XX\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.mp3\"\r\n\r\n";
+    let body = [
+        form("model", "scripted"),
+        form("prompt", &"word ".repeat(100)),
+        format!("{upload}{}\r\n--XX--\r\n", "x".repeat(1 << 20)),
+    ];
+    let ask = Ask::post("/v1/audio/transcriptions", body.concat())
+        .by("ci")
+        .field("content-type", "multipart/form-data; boundary=XX")
+        .field("x-tollgate-script", "fault=no_usage");
+    for _ in 0..2 {
+        let answer = gateway.call(&ask).await;
+        assert_eq!(answer.head.status, 200);
+        let line = gateway.line(answer.id()).await;
+        assert!(line["bytes_in"].as_u64().unwrap() > 1 << 20);
+        let prompt = line["prompt_tokens"].as_u64().unwrap();
+        assert!((100..200).contains(&prompt), "{prompt}");
+    }
+}

@@ -198,6 +198,7 @@ async fn an_estimate_follows_what_the_model_reports() {
     gateway
         .inner
         .reload(both(Setup::over(backend.local_addr())).config())
+        .await
         .unwrap();
     for stream in [false, true] {
         let (more, less) = estimate(&gateway, "scripted", stream).await;
@@ -215,10 +216,11 @@ async fn an_estimate_follows_what_the_model_reports() {
 
 #[tokio::test]
 async fn an_estimate_counts_every_choice() {
-    let (gateway, _backend) = front(|setup| setup).await;
     for stream in [false, true] {
         let mut counts = Vec::new();
         for n in [1, 4] {
+            // The second answer of one gateway would be counted.
+            let (gateway, _backend) = front(|setup| setup).await;
             let body = format!(r#"{{{MESSAGES},"stream":{stream},"n":{n}}}"#);
             let ask = post("/v1/chat/completions", body).field("x-tollgate-script", "fault=no_usage; tokens=40");
             counts.push(tokens(&metered(&gateway, &ask).await.0).0[2]);
@@ -304,6 +306,7 @@ async fn a_backend_that_rejects_the_field_is_asked_once() {
     gateway
         .inner
         .reload(Setup::over(backend.local_addr()).config())
+        .await
         .unwrap();
     metered(&gateway, &chat(true, "")).await;
     assert_eq!(asked(&backend), (4, 1), "a reload forgets nothing");

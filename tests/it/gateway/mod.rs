@@ -1,6 +1,9 @@
 //! The whole gateway: what its users rely on, seen from its sockets.
 
 mod authorization;
+mod cache;
+#[cfg(feature = "tokenizer")]
+mod counting;
 mod errors;
 mod fallback;
 mod forwarding;

@@ -55,14 +55,14 @@ async fn a_reload_leaves_what_is_under_way_alone() {
     let mut gateway = gateway.start();
     let (upstream, mut client) = streaming(&gateway, &backend).await;
     // The model that the stream is of is gone, and its place is still taken.
-    gateway.inner.reload(setup(&["other"])).unwrap();
+    gateway.inner.reload(setup(&["other"])).await.unwrap();
     gateway.call(&chat(false, "")).await.refused(429, "concurrency");
     ends_well(upstream, &mut client).await;
     gateway.call(&chat(false, "")).await.refused(404, "model_not_found");
     let line = gateway.line("streaming").await;
     assert_eq!((&line["end"], &line["model"]), (&json!("complete"), &json!("scripted")));
 
-    gateway.inner.reload(setup(&["scripted"])).unwrap();
+    gateway.inner.reload(setup(&["scripted"])).await.unwrap();
     let (upstream, mut client) = streaming(&gateway, &backend).await;
     ends_well(upstream, &mut client).await;
 }
@@ -79,7 +79,7 @@ async fn a_reload_resets_no_count() {
     let sample = "tollgate_tokens_total{model=\"scripted\",kind=\"prompt\"}";
     assert_eq!(gateway.metrics().await.get(sample), 20);
     let connections = backend.stats().now().connections;
-    gateway.inner.reload(config(4).config()).unwrap();
+    gateway.inner.reload(config(4).config()).await.unwrap();
     assert_eq!(gateway.metrics().await.get(sample), 20);
     let answer = gateway.call(&chat(false, "")).await;
     assert_eq!(
@@ -99,7 +99,7 @@ async fn a_key_that_a_reload_removes_is_refused_at_once() {
     let mut client = gateway.client().await;
     let (head, _) = client.call(&chat(false, "")).await;
     assert_eq!(head.status, 200);
-    gateway.inner.reload(setup().key("other", "").config()).unwrap();
+    gateway.inner.reload(setup().key("other", "").config()).await.unwrap();
     let (head, body) = client.call(&chat(false, "")).await;
     Answer { head, body }.refused(401, "key_invalid");
     let (head, _) = client.call(&Ask::chat(false, "").by("other")).await;
@@ -116,7 +116,7 @@ async fn a_reload_moves_a_backend() {
     };
     let mut gateway = config(&old).start();
     gateway.call(&chat(false, "")).await;
-    gateway.inner.reload(config(&new).config()).unwrap();
+    gateway.inner.reload(config(&new).config()).await.unwrap();
     gateway.call(&chat(false, "")).await;
     for backend in [&old, &new] {
         let seen = backend.requests();
@@ -163,6 +163,7 @@ async fn metrics_have_these_names() {
         [
             "tollgate_access_lines_dropped gauge",
             "tollgate_buffered_bytes gauge",
+            "tollgate_cached_answers counter",
             "tollgate_estimated counter",
             "tollgate_in_flight gauge",
             "tollgate_panics counter",

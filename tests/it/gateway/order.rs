@@ -112,7 +112,11 @@ async fn what_is_not_allowed_before_the_model_s_limits() {
     let mut gateway = setup(&backend, "").start();
     gateway.call(&chat(false, "")).await;
     gateway.call(&chat(false, "")).await.refused(429, "rpm");
-    gateway.inner.reload(setup(&backend, "models = []").config()).unwrap();
+    gateway
+        .inner
+        .reload(setup(&backend, "models = []").config())
+        .await
+        .unwrap();
     gateway.call(&chat(false, "")).await.refused(403, "model_not_allowed");
 }
 

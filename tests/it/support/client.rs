@@ -1,5 +1,6 @@
 //! One client for every protocol that the edge speaks.
 
+use std::io;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -154,7 +155,7 @@ impl Ask {
         [head.as_bytes(), &self.body].concat()
     }
 
-    fn to_http2(&self) -> Request<()> {
+    pub(crate) fn to_http2(&self) -> Request<()> {
         let mut request = Request::builder()
             .method(self.method)
             .uri(format!("http://gateway.test{}", self.path));
@@ -189,6 +190,26 @@ impl Client {
             },
         };
         Self { speaks, connection }
+    }
+
+    /// A client of what may not listen any longer, on HTTP/1.
+    pub(crate) async fn try_at(address: SocketAddr) -> io::Result<Self> {
+        let socket = within(TcpStream::connect(address)).await?;
+        socket.set_nodelay(true)?;
+        let connection = Connection::H1 {
+            wire: Wire::new(socket),
+            framing: Framing::Ended,
+        };
+        let speaks = Speaks::KeepAlive;
+        Ok(Self { speaks, connection })
+    }
+
+    /// Sends the request over HTTP/1 to what may be gone.
+    pub(crate) async fn try_start(&mut self, ask: &Ask) -> io::Result<()> {
+        match &mut self.connection {
+            Connection::H1 { wire, .. } => wire.try_send(ask.to_http1(self.speaks)).await,
+            Connection::H2 { .. } => panic!("on HTTP/1 only"),
+        }
     }
 
     /// Sends the request, and awaits nothing of the answer.

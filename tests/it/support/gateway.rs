@@ -169,13 +169,18 @@ impl Setup {
     }
 
     pub(crate) fn start(self) -> Gateway {
-        let (sender, lines) = watch::channel(Vec::new());
-        let telemetry = Telemetry::new(Some(AccessLog::new(Sink(sender)).unwrap()));
-        Gateway {
-            inner: serve::Gateway::start(self.config(), telemetry.clone()).unwrap(),
-            telemetry,
-            lines,
-        }
+        started(|telemetry| serve::Gateway::start(self.config(), telemetry).unwrap())
+    }
+}
+
+/// A gateway that `start` starts, with its access lines.
+pub(crate) fn started(start: impl FnOnce(Telemetry) -> serve::Gateway) -> Gateway {
+    let (sender, lines) = watch::channel(Vec::new());
+    let telemetry = Telemetry::new(Some(AccessLog::new(Sink(sender)).unwrap()));
+    Gateway {
+        inner: start(telemetry.clone()),
+        telemetry,
+        lines,
     }
 }
 

@@ -1,7 +1,10 @@
 //! What the tests share: clients and backends that hide nothing, and a limit on every wait.
 
+pub(crate) mod admin;
+pub(crate) mod books;
 pub(crate) mod bridge;
 pub(crate) mod client;
+pub(crate) mod faulty;
 pub(crate) mod gateway;
 pub(crate) mod process;
 pub(crate) mod raw;

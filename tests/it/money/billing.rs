@@ -1,0 +1,128 @@
+//! Every answer is charged what it used, once, and the row says how.
+
+use serde_json::json;
+use tollgate::money::Nanos;
+use tollgate::store::Row;
+
+use crate::support::books::{Charging, charging, priced};
+use crate::support::gateway::{Setup, chat, post, scripted};
+
+const PRICE: &str = "{ input = 2.5, cached_input = 1.25, output = 10 }";
+const PLENTY: i64 = 1_000_000_000_000;
+
+/// The row of one request that was answered.
+async fn charged(books: &Charging, ask: &crate::support::client::Ask) -> Row {
+    let answer = books.gateway.call(ask).await;
+    assert_eq!(answer.head.status, 200, "{:?}", answer.body);
+    books.rows(1).await.remove(0)
+}
+
+#[tokio::test]
+async fn an_answer_is_charged_by_its_tokens() {
+    let backend = scripted().await;
+    for stream in [false, true] {
+        let books = charging(priced(Setup::over(backend.local_addr()), PRICE), PLENTY).await;
+        let script = "prompt_tokens=1000; cached_tokens=400; completion_tokens=500";
+        let row = charged(&books, &chat(stream, script)).await;
+        // 600 × 2.5 + 400 × 1.25 + 500 × 10 dollars a million.
+        assert_eq!(row.charge, Nanos::new(7_000_000), "{stream}");
+        assert_eq!(row.written_off, Nanos::ZERO);
+        assert_eq!(
+            (row.tokens.prompt, row.tokens.cached, row.tokens.completion),
+            (1000, 400, 500)
+        );
+        assert_eq!((row.status, row.streamed, row.estimated), (200, stream, false));
+        assert_eq!(row.attempts.len(), 1);
+        assert_eq!(row.attempts[0].backend, "main");
+        books.holds_nothing().await;
+        let (account, store, _folder) = books.stopped().await;
+        assert_eq!(account.balance, Nanos::new(PLENTY - 7_000_000));
+        let verified = store.verify(account.id, true).await.unwrap();
+        assert_eq!((verified.balance, verified.allotted), (verified.sum, Nanos::ZERO));
+    }
+}
+
+/// The vectors of what these platforms charge, through the gateway: the backend reports the usage.
+#[tokio::test]
+async fn billing_vectors() {
+    let cached = |prompt: u64, cached: u64, completion: u64| {
+        json!({"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion,
+            "prompt_tokens_details": {"cached_tokens": cached}})
+    };
+    // Per million: input = 2 × model ratio, output = input × completion ratio, cached = input × cache ratio; times the group.
+    for (vector, price, multiplier, usage, nanos) in [
+        (
+            1,
+            "{ input = 2.5, output = 10 }",
+            "1.0",
+            cached(1000, 0, 500),
+            7_500_000,
+        ),
+        (
+            2,
+            "{ input = 0.15, cached_input = 0.075, output = 0.6 }",
+            "1.0",
+            cached(1234, 1024, 321),
+            300_900,
+        ),
+        (
+            3,
+            "{ input = 0.27, cached_input = 0.0675, output = 1.08 }",
+            "0.8",
+            cached(2000, 1500, 700),
+            793_800,
+        ),
+        (6, "{ input = 0.02, output = 0.02 }", "1.0", cached(5, 0, 0), 100),
+        (
+            7,
+            "{ input = 2, cached_input = 0.2, output = 2 }",
+            "1.0",
+            cached(2604, 2432, 383),
+            1_596_400,
+        ),
+        (10, "{ input = 30, output = 60 }", "0.0", cached(1000, 0, 10), 0),
+        (13, "{ input = 1, output = 1 }", "1.0", cached(3, 0, 0), 3_000),
+        (
+            14,
+            "{ input = 1, cached_input = 0.1, output = 5 }",
+            "1.0",
+            cached(56322, 72960, 87),
+            7_731_000,
+        ),
+    ] {
+        let backend = scripted().await;
+        for stream in [false, true] {
+            let setup = priced(Setup::over(backend.local_addr()), price)
+                .group("default", &format!("models = [\"*\"]\nmultiplier = {multiplier}"));
+            let books = charging(setup, PLENTY).await;
+            let row = charged(&books, &chat(stream, &format!("usage={usage}"))).await;
+            assert_eq!(row.charge, Nanos::new(nanos), "V{vector}, streamed: {stream}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn requests_are_charged_each_and_as_often_as_answers_are_asked_for() {
+    let backend = scripted().await;
+    let setup = priced(Setup::over(backend.local_addr()), "{ request = 0.04 }")
+        .group("default", "models = [\"*\"]\nmultiplier = 3.0");
+    let books = charging(setup, PLENTY).await;
+    let body = r#"{"model":"scripted","messages":[{"role":"user","content":"Hi"}],"n":2}"#;
+    let row = charged(&books, &post("/v1/chat/completions", body)).await;
+    // V11: 0.04 × 2 × 1.5, twice.
+    assert_eq!(row.charge, Nanos::new(240_000_000));
+}
+
+#[tokio::test]
+async fn what_brings_no_answer_costs_nothing_and_leaves_a_row() {
+    let backend = scripted().await;
+    let books = charging(priced(Setup::over(backend.local_addr()), PRICE), PLENTY).await;
+    let answer = books.gateway.call(&chat(false, "fault=status:500")).await;
+    answer.refused(502, "upstream_failed");
+    let row = books.rows(1).await.remove(0);
+    assert_eq!((row.status, row.charge), (502, Nanos::ZERO));
+    assert_eq!(row.reason.as_deref(), Some("upstream_failed"));
+    books.holds_nothing().await;
+    let (account, _, _folder) = books.stopped().await;
+    assert_eq!(account.balance, Nanos::new(PLENTY));
+}
