@@ -151,8 +151,10 @@ pub(super) fn expire<'a>(
         if item.since.elapsed() < max_wait {
             break;
         }
-        if item.waiter.take().is_some() {
+        if let Some(waiter) = item.waiter.take() {
+            // Counted before who waits can wake and look.
             add(&counters.late, 1);
+            drop(waiter);
             late = true;
         }
     }
