@@ -20,6 +20,9 @@ const LOAD_CORE: &str = "1";
 /// How long a gateway may take until it listens.
 const START: Duration = Duration::from_secs(10);
 
+/// Where the binary of another version may be named, to stand in the same run: before and after a change.
+const OTHER: &str = "TOLLGATE_BENCH_OTHER";
+
 /// The SHA-256 of [`super::client::KEY`].
 const KEY_SHA256: &str = "e1edf9579f483f64dc6c37783587d9a79cc94011f0202b9fc09b2b752d0f0918";
 
@@ -39,14 +42,21 @@ pub(crate) struct Running {
 
 /// Every contestant, in the order of the table.
 pub(crate) async fn all(backend: SocketAddr, folder: &Path) -> io::Result<Vec<Gateway>> {
-    Ok(vec![
+    let mut all = vec![
         nginx(backend, folder)?,
         bare_pingora(backend)?,
         bare_tollgate(backend)?,
         tollgate("tollgate", backend, folder, "")?,
         with_store("with store, process", "process", backend, folder).await?,
         with_store("with store, disk", "disk", backend, folder).await?,
-    ])
+    ];
+    if let Ok(program) = std::env::var(OTHER) {
+        let folder = folder.join("other");
+        fs::create_dir(&folder)?;
+        let other = tollgate("tollgate, other", backend, &folder, "")?;
+        all.push(Gateway { program, ..other });
+    }
+    Ok(all)
 }
 
 /// One worker, kept-alive connections on both sides, no access log; else Debian's defaults.

@@ -9,6 +9,7 @@
 //! - 32 connections of streams, 64 chunks 2 ms apart: CPU a stream, and how much later than sent each chunk comes.
 //!
 //! Tollgate stands there with no layer, with every layer, and with a store and a ledger at two durabilities.
+//! `TOLLGATE_BENCH_OTHER=/path/to/tollgate` adds a binary of another version, with every layer.
 //!
 //! CPU is what the kernel counted for all threads of all the gateway's processes; memory is their resident set.
 
