@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::counters::add;
 use super::inner::Inner;
-use super::journal::{self, File, Next};
+use super::journal::{self, Aside, Next, Reader};
 use super::settle::settle;
 use crate::store::{Id, Row};
 
@@ -23,8 +23,8 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 pub(super) struct Filler {
     inner: Arc<Inner>,
     path: std::path::PathBuf,
-    /// A connection of its own to the journal, while it needs one.
-    file: Option<File>,
+    /// While batches are read from the journal.
+    reader: Option<Reader>,
     pause: Duration,
 }
 
@@ -35,7 +35,7 @@ impl Filler {
         Self {
             inner,
             path,
-            file: None,
+            reader: None,
             pause: PAUSE.0,
         }
     }
@@ -51,7 +51,7 @@ impl Filler {
                     sleep(EVERY).await;
                 }
                 Next::Batch(batch) => {
-                    self.file = None;
+                    self.reader = None;
                     self.settle(batch.process, &batch.rows).await;
                     inner.filled(&batch.rows, batch.rows.len(), batch.bytes);
                     inner.window.done(batch.seq);
@@ -67,12 +67,10 @@ impl Filler {
 
     /// Fills what comes next and is in the file only.
     async fn fill_stored(&mut self, after: i64, upto: i64) {
-        let group = match self.file().await {
-            Ok(file) => file.group(after, upto).await,
-            Err(error) => Err(error),
-        };
-        match group {
-            Ok(Some(group)) => {
+        let reader = self.reader.take().unwrap_or_else(|| Reader::new(&self.path));
+        match reader.group_aside(after, upto).await {
+            Ok((reader, Some(group))) => {
+                self.reader = Some(reader);
                 for (line, error) in &group.bad {
                     self.set_aside(group.process, line, error).await;
                 }
@@ -80,7 +78,7 @@ impl Filler {
                 self.inner.filled(&group.rows, group.count(), group.bytes);
                 self.inner.window.done(group.seq);
             }
-            Ok(None) => {
+            Ok((_, None)) => {
                 tracing::error!(after, upto, "batches are missing from the journal");
                 self.inner.window.done(upto);
             }
@@ -115,25 +113,15 @@ impl Filler {
     async fn set_aside(&mut self, process: Id, row: &str, error: &str) {
         add(&self.inner.counters.aside, 1);
         tracing::error!(error, row, "the store refuses a row: it is set aside in the journal");
+        let (row, error) = (row.to_owned(), error.to_owned());
+        let aside = Aside { process, row, error };
         loop {
-            let done = match self.file().await {
-                Ok(file) => file.set_aside(process, row, error).await,
-                Err(error) => Err(error),
-            };
-            let Err(error) = done else {
+            let Err(error) = aside.add(&self.path) else {
                 return;
             };
             tracing::error!(%error, "a row could not be set aside");
             self.wait().await;
         }
-    }
-
-    async fn file(&mut self) -> Result<&mut File, sqlx::Error> {
-        let file = match self.file.take() {
-            Some(file) => file,
-            None => File::open(&self.path, self.inner.syncs()).await?,
-        };
-        Ok(self.file.insert(file))
     }
 
     async fn wait(&mut self) {

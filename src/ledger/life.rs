@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::fill::Filler;
 use super::inner::Inner;
-use super::journal::{File, Lock, Target, Writer};
+use super::journal::{Lock, Log, Target, Writer};
 use super::settings::{Durability, Settings, StartError};
 use crate::store::SharedStore;
 
@@ -64,11 +65,11 @@ impl Inner {
         let lock = Lock::take(folder, self.process()).map_err(|error| StartError::Folder(folder.clone(), error))?;
         let lock = lock.ok_or_else(|| StartError::Journal(folder.clone(), "it is in use".to_owned()))?;
         let path = lock.journal();
-        let file = File::open(&path, self.syncs()).await;
-        let file = Some(file.map_err(|error| StartError::Journal(path.clone(), error.to_string()))?);
+        let log = Log::create(&path, self.syncs(), self.process());
+        let log = log.map_err(|error| StartError::Journal(path.clone(), error.to_string()))?;
         tasks.lock = Some(lock);
-        tasks.tasks.spawn(Filler::new(Arc::clone(self), path.clone()).run());
-        Ok(Target::Journal { path, file })
+        tasks.tasks.spawn(Filler::new(Arc::clone(self), path).run());
+        Ok(Target::Journal(Arc::new(Mutex::new(log))))
     }
 
     /// Takes no more requests, and gives back what is free.

@@ -1,7 +1,9 @@
 //! Batches of the file, read together: the store takes many rows at once for little more than a few.
 
-use super::file::File;
+use std::io;
+
 use super::lines;
+use super::reader::{Reader, Stored};
 use crate::store::{Id, Row};
 
 /// Rows from which on no further batch is read.
@@ -19,12 +21,21 @@ pub(in crate::ledger) struct Group {
     pub(in crate::ledger) bytes: u64,
 }
 
-// === impl File ===
+// === impl Reader ===
 
-impl File {
+impl Reader {
+    /// [`Reader::group`], where it holds nobody up.
+    pub(in crate::ledger) async fn group_aside(mut self, after: i64, upto: i64) -> io::Result<(Self, Option<Group>)> {
+        let read = tokio::task::spawn_blocking(move || {
+            let group = self.group(after, upto)?;
+            Ok((self, group))
+        });
+        read.await.map_err(io::Error::other)?
+    }
+
     /// What follows this batch, up to that one.
-    pub(in crate::ledger) async fn group(&mut self, after: i64, upto: i64) -> Result<Option<Group>, sqlx::Error> {
-        let Some(first) = self.next(after, upto).await? else {
+    fn group(&mut self, after: i64, upto: i64) -> io::Result<Option<Group>> {
+        let Some(first) = self.next(after, upto)? else {
             return Ok(None);
         };
         let (rows, bad) = lines::read(&first.rows);
@@ -36,7 +47,7 @@ impl File {
             bytes: first.rows.len() as u64,
         };
         while group.rows.len() < ENOUGH {
-            match self.next(group.seq, upto).await? {
+            match self.next(group.seq, upto)? {
                 Some(next) if next.process == group.process => group.add(&next),
                 _ => break,
             }
@@ -48,7 +59,7 @@ impl File {
 // === impl Group ===
 
 impl Group {
-    fn add(&mut self, next: &super::file::Stored) {
+    fn add(&mut self, next: &Stored) {
         let (rows, bad) = lines::read(&next.rows);
         self.seq = next.seq;
         self.rows.extend(rows);

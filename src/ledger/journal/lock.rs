@@ -22,8 +22,8 @@ pub(in crate::ledger) struct Lock {
 impl Lock {
     /// Locks the journal of a process. `None`: another process has it.
     pub(in crate::ledger) fn take(folder: &Path, process: Id) -> io::Result<Option<Self>> {
-        let path = path(folder, process, "lock");
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+        let lock = lock(folder, process);
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(lock)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Self {
                 _file: file,
@@ -37,14 +37,17 @@ impl Lock {
 
     /// Where the journal is.
     pub(in crate::ledger) fn journal(&self) -> PathBuf {
-        path(&self.folder, self.process, "db")
+        self.folder.join(format!("{PREFIX}{}", self.process))
     }
 
-    /// Removes the journal, what SQLite keeps beside it, and last the lock.
+    /// Removes the journal, and last the lock.
     pub(in crate::ledger) fn remove(self) {
-        for end in ["db-wal", "db-shm", "db", "lock"] {
-            let path = path(&self.folder, self.process, end);
-            match fs::remove_file(&path) {
+        let (journal, lock) = (self.journal(), lock(&self.folder, self.process));
+        for (path, removed) in [
+            (&journal, fs::remove_dir_all(&journal)),
+            (&lock, fs::remove_file(&lock)),
+        ] {
+            match removed {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     tracing::warn!(path = %path.display(), %error, "could not be removed");
                 }
@@ -58,9 +61,8 @@ impl Lock {
         let mut found = Vec::new();
         for entry in fs::read_dir(folder)? {
             let name = entry?.file_name();
-            let id = name
-                .to_str()
-                .and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(".db"));
+            // Of a lock's name the rest is no number.
+            let id = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
             found.extend(id.and_then(|id| id.parse::<Id>().ok()));
         }
         found.sort_unstable();
@@ -68,8 +70,8 @@ impl Lock {
     }
 }
 
-fn path(folder: &Path, process: Id, end: &str) -> PathBuf {
-    folder.join(format!("{PREFIX}{process}.{end}"))
+fn lock(folder: &Path, process: Id) -> PathBuf {
+    folder.join(format!("{PREFIX}{process}.lock"))
 }
 
 #[cfg(test)]
@@ -82,7 +84,8 @@ mod tests {
         let id = Id::new(77 << 21);
         let lock = Lock::take(folder.path(), id).expect("a lock").expect("free");
         assert!(Lock::take(folder.path(), id).expect("a lock").is_none());
-        fs::write(lock.journal(), "").expect("a file");
+        fs::create_dir(lock.journal()).expect("a folder");
+        fs::write(lock.journal().join("00000001.log"), "").expect("a file");
         assert_eq!(Lock::journals(folder.path()).expect("a list"), [id]);
         lock.remove();
         assert_eq!(fs::read_dir(folder.path()).expect("a list").count(), 0);

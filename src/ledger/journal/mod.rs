@@ -1,21 +1,32 @@
 //! The journal: charges on the local disk before their answers are complete.
 //!
-//! One SQLite file a process, `journal-<process id>.db` beside a lock file of the same stem that is locked as long as the
-//! process lives: a journal that nobody locks is a dead process's. One row of its table `batch` holds the usage rows of one
-//! commit as lines of JSON, which later versions read too; so a commit writes one page or a few, however many requests
-//! wait for it. SQLite brings what a log needs: a torn write at the end is not seen, a full disk fails the commit and
-//! harms nothing before it.
+//! One folder a process, `journal-<process id>`, beside a lock file of the same stem that is locked as long as the process
+//! lives: a journal that nobody locks is a dead process's. In it are segments, `00000001.log` and so on: files that are only
+//! appended to, and deleted when the store has what they hold. One frame of a segment is one commit: the usage rows of all
+//! requests that waited for it, as lines of JSON, which later versions read too. So a commit is one write, and where it must
+//! survive a loss of power one sync.
+//!
+//! There is no engine beneath, because the measure said so: a commit of SQLite's, through its thread, took the gateway twice
+//! the CPU of a whole request. What an engine would bring is little here: a frame's checksum tells a torn write, a failed
+//! one is written over, and nothing is read but by what replays it.
 
-mod file;
+mod aside;
+mod frame;
 mod group;
 mod lines;
 mod lock;
+mod log;
+mod reader;
 mod replay;
+#[cfg(test)]
+mod tests;
 mod window;
 mod writer;
 
-pub(super) use self::file::File;
+pub(super) use self::aside::Aside;
 pub(super) use self::lines::write;
 pub(super) use self::lock::Lock;
+pub(super) use self::log::Log;
+pub(super) use self::reader::Reader;
 pub(super) use self::window::{Next, Window};
 pub(super) use self::writer::{Target, Writer};

@@ -1,19 +1,30 @@
 //! What dead processes have left: their charges into the store, then what they were allotted back to it.
 
+use std::collections::BTreeSet;
+use std::io;
 use std::sync::Arc;
 
-use super::file::File;
+use super::aside::Aside;
 use super::lines;
 use super::lock::Lock;
+use super::reader::Reader;
 use crate::ledger::inner::Inner;
 use crate::ledger::settle::settle;
-use crate::store::{self, Id};
+use crate::store::{self, Id, Row};
 
 /// Why a journal was not replayed.
 #[derive(Debug)]
 enum Failure {
-    File(sqlx::Error),
+    File(io::Error),
     Store(store::Error),
+}
+
+/// What the store refuses of one journal.
+#[derive(Debug, Default)]
+struct Refuse {
+    all: Vec<Aside>,
+    /// A replay that was cut short may have set the same aside.
+    rows: BTreeSet<String>,
 }
 
 impl Inner {
@@ -48,43 +59,75 @@ impl Inner {
     }
 
     async fn replay_one(&self, lock: Lock) -> Result<(), Failure> {
-        let mut file = File::open(&lock.journal(), self.syncs()).await?;
-        file.retry_aside().await?;
+        let journal = lock.journal();
+        let mut refuse = Refuse::default();
+        // A store, or a version, that takes them may have come.
+        for aside in Aside::read(&journal)? {
+            match lines::read(aside.row.as_bytes()) {
+                (rows, bad) if bad.is_empty() => self.replay_rows(aside.process, &rows, &mut refuse).await?,
+                _ => refuse.add(aside.process, aside.row, aside.error),
+            }
+        }
+        let mut reader = Reader::new(&journal);
         let (mut seq, mut count) = (0, 0);
-        while let Some(group) = file.group(seq, i64::MAX).await? {
+        loop {
+            let (read, group) = reader.group_aside(seq, i64::MAX).await?;
+            reader = read;
+            let Some(group) = group else { break };
             seq = group.seq;
             count += group.rows.len();
-            for (line, error) in &group.bad {
-                tracing::error!(row = line, error, "a line of a journal is no row");
-                file.set_aside(group.process, line, error).await?;
+            for (line, error) in group.bad {
+                refuse.add(group.process, line, error);
             }
-            for refused in settle(self, group.process, &group.rows).await? {
-                let error = refused.error.to_string();
-                let line = String::from_utf8_lossy(&lines::write([refused.row])).into_owned();
-                tracing::error!(error, row = line, "the store refuses a row of a dead process");
-                file.set_aside(group.process, &line, &error).await?;
-            }
-            file.forget(seq).await?;
+            self.replay_rows(group.process, &group.rows, &mut refuse).await?;
         }
-        let mut dead: Vec<Id> = file.processes().await?;
+        let mut dead = reader.processes().to_vec();
         dead.push(lock.process);
         for process in dead {
             self.bounded(self.store.release(process)).await?;
         }
         tracing::info!(process = %lock.process, rows = count, "what a process has left was settled");
-        let aside = file.aside().await?;
-        file.close().await;
-        if aside == 0 {
+        if reader.is_damaged() {
+            tracing::error!(path = %journal.display(), "a journal is damaged: what can be read of it was settled, and it stays");
+        } else if refuse.all.is_empty() {
             lock.remove();
         } else {
-            tracing::error!(path = %lock.journal().display(), rows = aside, "rows that the store refuses stay in the journal");
+            let rows = refuse.all.len();
+            tracing::error!(path = %journal.display(), rows, "rows that the store refuses stay beside the journal");
+            Aside::replace(&journal, &refuse.all)?;
+            reader.remove()?;
+        }
+        Ok(())
+    }
+
+    async fn replay_rows(&self, process: Id, rows: &[Row], refuse: &mut Refuse) -> Result<(), Failure> {
+        for refused in settle(self, process, rows).await? {
+            let line = lines::write([refused.row]);
+            refuse.add(
+                process,
+                String::from_utf8_lossy(&line).into_owned(),
+                refused.error.to_string(),
+            );
         }
         Ok(())
     }
 }
 
-impl From<sqlx::Error> for Failure {
-    fn from(error: sqlx::Error) -> Self {
+// === impl Refuse ===
+
+impl Refuse {
+    fn add(&mut self, process: Id, row: String, error: String) {
+        tracing::error!(error, row, "the store refuses a row of a dead process");
+        if self.rows.insert(row.clone()) {
+            self.all.push(Aside { process, row, error });
+        }
+    }
+}
+
+// === impl Failure ===
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
         Self::File(error)
     }
 }

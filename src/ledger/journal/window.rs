@@ -96,11 +96,6 @@ impl Window {
     pub(in crate::ledger) fn filled(&self) -> i64 {
         self.filled.load(Ordering::Acquire)
     }
-
-    /// Whether the store has all that was committed.
-    pub(in crate::ledger) fn is_empty(&self) -> bool {
-        self.filled() == self.committed.load(Ordering::Acquire)
-    }
 }
 
 // === impl Batches ===
@@ -157,7 +152,7 @@ mod tests {
         window.done(2);
         assert!(matches!(window.next(), Next::Batch(Batch { seq: 3, .. })));
         window.done(3);
-        assert!(window.is_empty());
+        assert!(matches!(window.next(), Next::Nothing));
         window.push(batch(4, 1));
         window.push(batch(5, 1));
         assert!(matches!(window.next(), Next::Batch(Batch { seq: 5, bytes: 2, .. })));

@@ -1,13 +1,15 @@
 //! The task that makes rows durable: whatever waits goes with one commit.
 
-use std::path::PathBuf;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+use tokio::task::{spawn_blocking, yield_now};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::file::File;
 use super::lines;
+use super::log::Log;
 use super::window::Batch;
 use crate::ledger::counters::add;
 use crate::ledger::inner::Inner;
@@ -23,10 +25,6 @@ const NOTES: Duration = Duration::from_millis(100);
 const TIDY: Duration = Duration::from_millis(500);
 /// How long a failed commit waits for its next try: at first, and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
-/// Failed commits after which a journal that holds nothing any more is made anew: a full disk may not even let SQLite
-/// reuse its own space.
-const RENEW: u32 = 3;
-
 /// Makes rows durable.
 #[derive(Debug)]
 pub(in crate::ledger) struct Writer {
@@ -35,20 +33,14 @@ pub(in crate::ledger) struct Writer {
     seq: i64,
     forgotten: i64,
     tidied: Instant,
-    /// The registration that the journal knows of.
-    noted: Id,
 }
 
 /// Where rows are durable.
 #[derive(Debug)]
 pub(in crate::ledger) enum Target {
-    /// In the journal; it is closed while it is made anew.
-    Journal {
-        /// Where it is.
-        path: PathBuf,
-        /// The open file.
-        file: Option<File>,
-    },
+    /// In the journal. Nobody else locks it: a commit that syncs has it on a thread of its own, and whoever is stopped
+    /// amid one leaves it whole.
+    Journal(Arc<Mutex<Log>>),
     /// In the store: there is no journal.
     Store,
 }
@@ -57,20 +49,20 @@ pub(in crate::ledger) enum Target {
 
 impl Writer {
     pub(in crate::ledger) fn new(inner: Arc<Inner>, target: Target) -> Self {
-        let noted = inner.process();
         Self {
             inner,
             target,
             seq: 0,
             forgotten: 0,
             tidied: Instant::now(),
-            noted,
         }
     }
 
     /// Until the queue is closed and empty.
     pub(in crate::ledger) async fn run(mut self) {
         loop {
+            // Whoever else is about to write comes along: each that has its answer by now does so first.
+            yield_now().await;
             let items = self.inner.queue.take(BATCH);
             if !items.is_empty() {
                 self.commit(items).await;
@@ -79,16 +71,16 @@ impl Writer {
             } else {
                 let _note = timeout(NOTES, self.inner.queue.wake.notified()).await;
             }
-            self.tidy().await;
-        }
-        if let Target::Journal { file: Some(file), .. } = self.target {
-            file.close().await;
+            self.tidy();
         }
     }
 
     async fn commit(&mut self, mut items: Vec<Item>) {
         match self.target {
-            Target::Journal { .. } => self.append(items).await,
+            Target::Journal(ref log) => {
+                let log = Arc::clone(log);
+                self.append(log, items).await;
+            }
             Target::Store => {
                 let inner = Arc::clone(&self.inner);
                 let rows: Vec<Row> = items.iter().map(|item| item.row.clone()).collect();
@@ -109,18 +101,16 @@ impl Writer {
         }
     }
 
-    async fn append(&mut self, mut items: Vec<Item>) {
+    async fn append(&mut self, log: Arc<Mutex<Log>>, mut items: Vec<Item>) {
         let process = self.inner.process();
-        let lines = lines::write(items.iter().map(|item| &item.row));
+        let lines = Arc::new(lines::write(items.iter().map(|item| &item.row)));
         self.seq += 1;
         let (inner, seq) = (Arc::clone(&self.inner), self.seq);
-        let (mut pause, mut failures) = (PAUSE.0, 0);
-        while let Err(error) = patiently(&inner, &mut items, self.try_append(seq, process, &lines)).await {
+        let mut pause = PAUSE.0;
+        while let Err(error) = self.try_append(&log, seq, process, &lines, &mut items).await {
             self.failed(&mut items, &mut pause, &error).await;
-            failures += 1;
-            if failures % RENEW == 0 && inner.window.is_empty() && inner.nothing_aside() {
-                self.renew().await;
-            }
+            // A full disk may have room where the store has by now what lies there.
+            self.forget(&log);
         }
         inner.writes(true);
         let bytes = lines.len() as u64;
@@ -133,19 +123,22 @@ impl Writer {
         });
     }
 
-    async fn try_append(&mut self, seq: i64, process: Id, lines: &[u8]) -> Result<(), sqlx::Error> {
-        let Target::Journal { path, file } = &mut self.target else {
-            return Ok(());
-        };
-        let file = match file {
-            Some(file) => file,
-            None => file.insert(File::open(path, self.inner.syncs()).await?),
-        };
-        if self.noted != process {
-            file.add_process(process).await?;
-            self.noted = process;
+    async fn try_append(
+        &self,
+        log: &Arc<Mutex<Log>>,
+        seq: i64,
+        process: Id,
+        lines: &Arc<Vec<u8>>,
+        items: &mut [Item],
+    ) -> io::Result<()> {
+        if !self.inner.syncs() {
+            // One write into the kernel's memory: less than it takes to hand it to another thread.
+            return log.lock().append(seq, process, lines);
         }
-        file.append(seq, process, lines).await
+        let (log, lines) = (Arc::clone(log), Arc::clone(lines));
+        let append = spawn_blocking(move || log.lock().append(seq, process, &lines));
+        let done = patiently(&self.inner, items, append).await;
+        done.map_err(io::Error::other)?
     }
 
     /// A commit has failed: new requests are refused until one succeeds.
@@ -158,36 +151,22 @@ impl Writer {
         *pause = (*pause * 2).min(PAUSE.1);
     }
 
-    /// Removes a journal that holds nothing any more; the next try makes it anew.
-    async fn renew(&mut self) {
-        let Target::Journal { path, file } = &mut self.target else {
+    /// Deletes what the store has, now and then.
+    fn tidy(&mut self) {
+        let Target::Journal(log) = &self.target else {
             return;
         };
-        // Closed first: what is still open keeps its space on the disk.
-        if let Some(file) = file.take() {
-            file.close().await;
-        }
-        for end in ["", "-wal", "-shm"] {
-            let mut name = path.clone().into_os_string();
-            name.push(end);
-            let _absent = std::fs::remove_file(name);
-        }
-        // Charges may be made under another registration than its name tells: that is noted again.
-        self.noted = Id::new(0);
-        tracing::warn!(path = %path.display(), "the journal was empty and is made anew");
-    }
-
-    /// Deletes what the store has.
-    async fn tidy(&mut self) {
-        let filled = self.inner.window.filled();
-        let Target::Journal { file: Some(file), .. } = &mut self.target else {
-            return;
-        };
-        if filled == self.forgotten || self.tidied.elapsed() < TIDY {
+        if self.inner.window.filled() == self.forgotten || self.tidied.elapsed() < TIDY {
             return;
         }
         self.tidied = Instant::now();
-        match file.forget(filled).await {
+        let log = Arc::clone(log);
+        self.forget(&log);
+    }
+
+    fn forget(&mut self, log: &Mutex<Log>) {
+        let filled = self.inner.window.filled();
+        match log.lock().forget(filled) {
             Ok(()) => self.forgotten = filled,
             Err(error) => tracing::warn!(%error, "what the store has could not be deleted from the journal"),
         }

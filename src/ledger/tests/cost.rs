@@ -122,14 +122,14 @@ async fn of_the_parts() {
         bytes / all.len()
     );
     for (sync, name) in [(true, "synced"), (false, "not synced")] {
-        let path = folder.path().join(format!("{name}.db"));
-        let mut file = crate::ledger::journal::File::open(&path, sync).await.expect("it opens");
+        let path = folder.path().join(name);
+        let mut log = crate::ledger::journal::Log::create(&path, sync, process).expect("it opens");
         let (start, cpu) = (Instant::now(), cpu());
         for (seq, rows) in (1..).zip(all.chunks(30)) {
             let lines = crate::ledger::journal::write(rows);
-            file.append(seq, process, &lines).await.expect("it appends");
+            log.append(seq, process, &lines).expect("it appends");
             if seq % 64 == 0 {
-                file.forget(seq).await.expect("it forgets");
+                log.forget(seq).expect("it forgets");
             }
         }
         let commits = ROWS / 30;
