@@ -112,21 +112,32 @@ impl Price {
     ///
     /// [`PriceError`].
     pub fn worst(&self, expected: &Used, multiplier: Decimal) -> Result<Nanos, PriceError> {
-        let prompt = [Unit::Input, Unit::CachedInput, Unit::CacheWrite, Unit::CacheWrite1h];
-        let mut worst = Nanos::ZERO;
-        for unit in prompt {
-            let mut used = expected.clone();
-            let tokens = std::mem::take(&mut used.input);
-            let kind = match unit {
-                Unit::CachedInput => &mut used.cached_input,
-                Unit::CacheWrite => &mut used.cache_write,
-                Unit::CacheWrite1h => &mut used.cache_write_1h,
-                _ => &mut used.input,
-            };
-            *kind = kind.saturating_add(tokens);
-            worst = worst.max(self.charge(&used, multiplier)?);
+        let Self::Rates(rates) = self else {
+            return Ok(Nanos::ZERO);
+        };
+        // Whatever kind they are of, there are as many of them, so the same tier holds.
+        let input = expected.prompt();
+        let rate = |unit: &Unit| rates.token(*unit, input);
+        let kinds = [Unit::Input, Unit::CachedInput, Unit::CacheWrite, Unit::CacheWrite1h];
+        if expected.input > 0 && rates.request.is_none() {
+            if let Some(unit) = kinds.into_iter().find(|unit| rate(unit).is_none()) {
+                return Err(PriceError::NotPriced { unit });
+            }
         }
-        Ok(worst)
+        // `max_by` takes the last of equals.
+        let dearest = kinds.into_iter().rev().max_by_key(rate).unwrap_or(Unit::Input);
+        if dearest == Unit::Input {
+            return self.charge(expected, multiplier);
+        }
+        let mut used = expected.clone();
+        let tokens = std::mem::take(&mut used.input);
+        let kind = match dearest {
+            Unit::CachedInput => &mut used.cached_input,
+            Unit::CacheWrite => &mut used.cache_write,
+            _ => &mut used.cache_write_1h,
+        };
+        *kind = kind.saturating_add(tokens);
+        self.charge(&used, multiplier)
     }
 }
 

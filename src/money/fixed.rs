@@ -2,20 +2,41 @@
 
 use rust_decimal::Decimal;
 
-/// A decimal as an integer of `decimals` digits after the point. `None` when it is negative or has more digits, or does
-/// not fit.
+/// The powers of ten up to the most digits that are asked for.
+const POWERS: [i128; 13] = {
+    let mut powers = [1; 13];
+    let mut at = 1;
+    while at < powers.len() {
+        powers[at] = powers[at - 1] * 10;
+        at += 1;
+    }
+    powers
+};
+
+/// A decimal as an integer of `decimals` digits after the point, of which there are at most twelve. `None` when it is
+/// negative or has more digits, or does not fit.
 pub(super) fn fixed(value: Decimal, decimals: u32) -> Option<i128> {
-    let value = value.normalize();
     if value.is_sign_negative() && !value.is_zero() {
         return None;
     }
-    let missing = decimals.checked_sub(value.scale())?;
-    value.mantissa().checked_mul(10_i128.checked_pow(missing)?)
+    let missing = |value: &Decimal| Some(*POWERS.get(decimals.checked_sub(value.scale())? as usize)?);
+    match missing(&value) {
+        Some(power) => value.mantissa().checked_mul(power),
+        // Too many digits, unless those are zeros. It takes long to see, and happens to no price as it is typed.
+        None => {
+            let value = value.normalize();
+            value.mantissa().checked_mul(missing(&value)?)
+        }
+    }
 }
 
 /// `number / by`, rounded half away from zero; `by` is positive.
 pub(super) fn divided(number: i128, by: i128) -> i128 {
-    let (quotient, rest) = (number / by, number % by);
+    // Half the width is a fraction of the time, and holds what most requests cost.
+    let (quotient, rest) = match (i64::try_from(number), i64::try_from(by)) {
+        (Ok(number), Ok(by)) => (i128::from(number / by), i128::from(number % by)),
+        _ => (number / by, number % by),
+    };
     // Of what remains and not of its double, which may not fit.
     if rest.abs() >= by - rest.abs() {
         quotient + number.signum()

@@ -280,6 +280,46 @@ fn the_worst_of_a_prompt() {
     );
 }
 
+/// Whatever has a price: the dearest of the charges that each kind alone would come to.
+#[test]
+fn the_worst_is_the_dearest_of_each_kind_in_turn() {
+    let some = ["", "1", "0.3", "2.5"];
+    for number in 0..some.len().pow(4) {
+        let pick = |place: u32| some[number / some.len().pow(place) % some.len()];
+        for request in [None, Some(decimal("0.04"))] {
+            let price = rates(|r| {
+                r.tokens = tokens([pick(0), pick(1), "10", pick(2), pick(3), "", ""]);
+                r.request = request;
+                r.tiers = vec![Tier {
+                    above: NonZeroU64::new(50).unwrap(),
+                    tokens: tokens(["", "7", "", "", "", "", ""]),
+                }];
+            });
+            for input in [0, 50, 51] {
+                let expected = Used {
+                    requests: 1,
+                    ..used(input, 0, 5)
+                };
+                let kinds: [fn(&mut Used) -> &mut u64; 4] = [
+                    |used| &mut used.input,
+                    |used| &mut used.cached_input,
+                    |used| &mut used.cache_write,
+                    |used| &mut used.cache_write_1h,
+                ];
+                let each = kinds.map(|kind| {
+                    let mut used = expected.clone();
+                    used.input = 0;
+                    *kind(&mut used) = input;
+                    price.charge(&used, Decimal::ONE)
+                });
+                let dearest = each.into_iter().collect::<Result<Vec<_>, _>>();
+                let dearest = dearest.map(|all| all.into_iter().max().unwrap());
+                assert_eq!(price.worst(&expected, Decimal::ONE), dearest, "{price} of {input}");
+            }
+        }
+    }
+}
+
 #[test]
 fn bonuses() {
     let usd = |text: &str| text.parse::<Nanos>().unwrap();
