@@ -27,19 +27,19 @@ impl Settle {
             return Settled::done();
         };
         let positive = |money: Nanos| u64::try_from(money.get()).unwrap_or(0);
-        let mut facts = None;
+        let mut row = None;
         let record = &self.candidate.call.record;
-        let elapsed = record.elapsed();
+        let elapsed = row::millis(record.elapsed());
         record.note(|known| {
             known.charge = Some(positive(taken.charge));
             known.written_off = positive(taken.written_off);
-            facts = Some(Facts {
-                elapsed,
-                ..known.clone()
+            row = Some(Row {
+                total_ms: elapsed,
+                ..self.row(bill, known, usage, &taken, outcome)
             });
         });
-        let Some(facts) = facts else { return Settled::done() };
-        let committed = bill.ledger.write(self.row(bill, &facts, usage, &taken, outcome));
+        let Some(row) = row else { return Settled::done() };
+        let committed = bill.ledger.write(row);
         Settled::after(async move {
             committed.await.map_err(|error| {
                 tracing::error!(%error, "a charge is not durable: the answer is not completed");
