@@ -1,9 +1,10 @@
 //! A disk that is soon full.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A file system of a few hundred kilobytes, which may grow.
+/// A file system of a few hundred kilobytes, or of what a test makes of it.
 pub(crate) struct TinyDisk(PathBuf);
 
 // === impl TinyDisk ===
@@ -19,8 +20,14 @@ impl TinyDisk {
         mounted.then_some(Self(place))
     }
 
-    pub(crate) fn grow(&self, size: &str) {
-        assert!(run("mount", &["-o", &format!("remount,size={size}")], &self.0));
+    /// Lets it hold so many bytes; not fewer than it does.
+    pub(crate) fn resize(&self, bytes: u64) {
+        assert!(run("mount", &["-o", &format!("remount,size={bytes}")], &self.0));
+    }
+
+    /// How many bytes it holds.
+    pub(crate) fn used(&self) -> u64 {
+        used(&self.0)
     }
 }
 
@@ -28,6 +35,16 @@ impl Drop for TinyDisk {
     fn drop(&mut self) {
         run("umount", &["-l"], &self.0);
     }
+}
+
+fn used(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    // One may have been deleted since it was listed.
+    let sizes = entries.filter_map(|entry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => Some(used(&entry.path())),
+        metadata => Some(metadata.ok()?.blocks() * 512),
+    });
+    sizes.sum()
 }
 
 fn run(program: &str, arguments: &[&str], place: &Path) -> bool {

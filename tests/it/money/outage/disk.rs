@@ -6,10 +6,14 @@ use tempfile::TempDir;
 
 use super::sqlite::{locked, unlocked};
 use super::{AFTER, BEFORE};
-use super::{CREDIT, DURING, SOME, begun, charged, figures, length, ready, setup, until, with_the_store};
+use super::{CREDIT, DURING, SOME, begun, charged, figures, length, ready, setup, unnoticed, until, with_the_store};
 use crate::support::books::{opened, with_store_at};
 use crate::support::disk::TinyDisk;
 use crate::support::gateway::scripted;
+
+/// Bytes of a disk that does for the whole test, and what is left of one that is nearly full.
+const LARGE: u64 = 64 << 20;
+const LITTLE: u64 = 200 << 10;
 
 /// The phase in which the store is gone and the journal still has room.
 const FILLING: usize = 3;
@@ -26,6 +30,7 @@ async fn what_cannot_be_written_is_refused_and_nothing_is_lost() {
     };
     let url = format!("sqlite://{}/tollgate.db", folder.path().display());
     let setup = with_store_at(setup(&backend), &url, &journal);
+    disk.resize(LARGE);
     // An answer that waits for room is given up while the test still watches.
     let books = opened(setup, folder, |settings| settings.max_wait = Duration::from_secs(2)).await;
     books.topup(CREDIT).await;
@@ -34,7 +39,9 @@ async fn what_cannot_be_written_is_refused_and_nothing_is_lost() {
     // Whoever leaves does not see the end of the answer that finds no room.
     load.leaving(false);
     load.enter(FILLING);
+    until(&mut load, async |load| load.sum(FILLING).answered >= SOME / 2).await;
     let lock = locked(&books).await;
+    disk.resize(disk.used() + LITTLE);
     until(&mut load, async |load| load.sum(FILLING).refused > 0).await;
     load.enter(DURING);
     let least = Instant::now() + length();
@@ -50,7 +57,7 @@ async fn what_cannot_be_written_is_refused_and_nothing_is_lost() {
     assert!(metrics.get("tollgate_refusals_total{reason=\"ledger_full\"}") >= refused as u64);
 
     // There is room again, and still no store.
-    disk.grow("64m");
+    disk.resize(LARGE);
     load.enter(ROOM);
     load.leaving(true);
     until(&mut load, async |load| load.sum(ROOM).answered >= SOME).await;
@@ -63,6 +70,34 @@ async fn what_cannot_be_written_is_refused_and_nothing_is_lost() {
     for phase in [BEFORE, FILLING, ROOM, AFTER] {
         figures("disk full", &load, phase);
     }
+    charged(books, &backend, served).await;
+    drop(disk);
+}
+
+/// Another has filled the disk, and the store takes what is charged: the journal lives on the room that it has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_go_on_while_the_store_takes_what_the_disk_does_not() {
+    let backend = scripted().await;
+    let folder = TempDir::new().unwrap();
+    let journal = folder.path().join("journal");
+    let Some(disk) = TinyDisk::mount(journal.clone()) else {
+        return;
+    };
+    disk.resize(LARGE);
+    let url = format!("sqlite://{}/tollgate.db", folder.path().display());
+    let setup = with_store_at(setup(&backend), &url, &journal);
+    let books = opened(setup, folder, |_| {}).await;
+    books.topup(CREDIT).await;
+    let mut load = begun(&books).await;
+    disk.resize(disk.used());
+    load.enter(DURING);
+    let least = Instant::now() + length();
+    until(&mut load, async |load| {
+        load.sum(DURING).answered >= 4 * SOME && Instant::now() >= least
+    })
+    .await;
+    let served = with_the_store(&books, &mut load).await;
+    unnoticed("disk full, store up", &load);
     charged(books, &backend, served).await;
     drop(disk);
 }
