@@ -47,18 +47,16 @@ async fn row_2_the_base_url_with_or_without_v1() {
         assert!(plain.json()["choices"][0]["message"]["content"].is_string());
         let streamed = shop.client(&key, chat(true)).await;
         assert!(streamed.body.ends_with(b"data: [DONE]\n\n"), "{base}");
-        for (path, body, first) in [
-            ("embeddings", json!({"model": "gpt-4o", "input": "a cat"}), "embedding"),
-            (
-                "images/generations",
-                json!({"model": "painter", "prompt": "a cat"}),
-                "url",
-            ),
-        ] {
-            let answer = shop.client(&key, posted(format!("{base}/{path}"), &body)).await;
-            assert_eq!(answer.head.status, 200, "{base}/{path}: {:?}", answer.body);
-            assert!(!answer.json()["data"][0][first].is_null(), "{:?}", answer.body);
-        }
+        let embedded = posted(
+            format!("{base}/embeddings"),
+            &json!({"model": "gpt-4o", "input": "a cat"}),
+        );
+        assert!(shop.client(&key, embedded).await.json()["data"][0]["embedding"].is_array());
+        let painted = posted(
+            format!("{base}/images/generations"),
+            &json!({"model": "painter", "prompt": "a cat"}),
+        );
+        assert!(shop.client(&key, painted).await.json()["data"][0]["b64_json"].is_string());
         let models = shop.client(&key, Ask::get(format!("{base}/models"))).await.json();
         let names: Vec<_> = models["data"]
             .as_array()
@@ -130,7 +128,7 @@ async fn row_4_the_full_key_is_shown_once() {
     }
     let identity = json!({"token": super::OPERATOR});
     let reveal = format!("keys/{id}/reveal");
-    shop.does("POST", &reveal, &identity).await.refused(409, "not_kept");
+    shop.does("POST", &reveal, &identity).await.refused(422, "not_kept");
 
     // An operator who has turned it on sees it again, having proved who asks; only then is a copy kept, encrypted.
     let keeping = Shop::open_with(|setup| {
@@ -181,7 +179,7 @@ async fn row_5_keys_are_listed_viewed_renamed_edited_switched_rotated_and_delete
         (&json!(3_750), &json!("0.0075"))
     );
     assert_eq!(listed["remaining"], 496_250);
-    assert_eq!(listed["expires"], "2030-01-31T23:59:59.999Z");
+    assert_eq!(listed["expires"], "2030-02-01T00:00:00.000Z");
     assert_eq!(shop.sees(&one).await, listed, "viewed as listed");
 
     let edit = json!({"name": "yours", "quota": 600_000});

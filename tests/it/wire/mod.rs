@@ -19,7 +19,8 @@ const OPERATOR: &str = "ops-token-0123456789abcdef";
 /// A platform with an operator, and an account that has something to spend.
 struct Shop {
     books: Charging,
-    backend: Running,
+    /// Dropped, it would be gone.
+    _backend: Running,
 }
 
 /// What the admin API said.
@@ -68,7 +69,7 @@ impl Shop {
             .group("default", "models = [\"*\"]");
         let shop = Self {
             books: charging(change(setup), 0).await,
-            backend,
+            _backend: backend,
         };
         let made = json!({"name": "user", "topup": "10"});
         shop.does("POST", "accounts", &made).await.is(201);

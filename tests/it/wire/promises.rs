@@ -59,7 +59,7 @@ async fn row_15_support_finds_a_call_by_its_request_id() {
     let row = shop.row(answer.id()).await;
     assert_eq!(
         (&row["model"], &row["endpoint"], &row["status"]),
-        (&json!("gpt-4o"), &json!("chat_completions"), &json!(200))
+        (&json!("gpt-4o"), &json!("chat.completions"), &json!(200))
     );
     assert_eq!((&row["key"], &row["reason"]), (&json!(id), &Value::Null));
     assert_eq!(

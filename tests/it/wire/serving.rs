@@ -74,7 +74,7 @@ async fn row_12_a_backup_model_answers_when_the_first_fails() {
     .await;
     let key = member(&shop, "chatters").await;
     let answer = shop.client(&key, reporting(ask("first", false), 1000, 500)).await;
-    assert_eq!(answer.head.status, 200);
+    assert_eq!(answer.head.status, 200, "{:?}", answer.body);
     let row = shop.row(answer.id()).await;
     // What the key may not call is no backup of its; what answered is what is charged.
     assert_eq!((&row["model"], &row["served"]), (&json!("first"), &json!("gpt-4o")));
