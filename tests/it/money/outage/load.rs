@@ -17,6 +17,9 @@ use crate::support::within;
 const CLIENTS: usize = 8;
 const EVERY: Duration = Duration::from_millis(40);
 
+/// The phases that a test may tell apart.
+const PHASES: usize = 5;
+
 /// Clients that ask until they are told to stop.
 pub(super) struct Load {
     shared: Arc<Shared>,
@@ -29,12 +32,18 @@ struct Shared {
     leaving: AtomicBool,
     phase: AtomicUsize,
     asked: AtomicUsize,
-    seen: Mutex<Vec<Seen>>,
+    seen: Mutex<Seen>,
+}
+
+/// All that came of requests, and the sums of it by phase: those are looked at all the time.
+#[derive(Default)]
+struct Seen {
+    all: Vec<One>,
+    sums: [Sum; PHASES],
 }
 
 /// What came of one request.
-#[derive(Debug)]
-struct Seen {
+struct One {
     phase: usize,
     id: String,
     outcome: Outcome,
@@ -61,8 +70,6 @@ pub(super) struct Sum {
     pub(super) answered: usize,
     pub(super) refused: usize,
     pub(super) broken: usize,
-    pub(super) median: Duration,
-    pub(super) p99: Duration,
 }
 
 // === impl Load ===
@@ -89,25 +96,16 @@ impl Load {
     }
 
     pub(super) fn sum(&self, phase: usize) -> Sum {
+        self.shared.seen.lock().unwrap().sums[phase]
+    }
+
+    /// How long whole answers took: the median, and what 99 in 100 did not exceed.
+    pub(super) fn took(&self, phase: usize) -> [Duration; 2] {
         let seen = self.shared.seen.lock().unwrap();
-        let mut sum = Sum::default();
-        let mut times = Vec::new();
-        for seen in seen.iter().filter(|seen| seen.phase == phase) {
-            sum.asked += 1;
-            match seen.outcome {
-                Outcome::Answered => {
-                    sum.answered += 1;
-                    times.push(seen.took);
-                }
-                Outcome::Left => sum.answered += 1,
-                Outcome::Refused => sum.refused += 1,
-                Outcome::Broken => sum.broken += 1,
-            }
-        }
+        let answered = |one: &&One| one.phase == phase && one.outcome == Outcome::Answered;
+        let mut times: Vec<_> = seen.all.iter().filter(answered).map(|one| one.took).collect();
         times.sort_unstable();
-        let at = |percent: usize| times.get(times.len() * percent / 100).copied().unwrap_or_default();
-        (sum.median, sum.p99) = (at(50), at(99));
-        sum
+        [50, 99].map(|percent| times.get(times.len() * percent / 100).copied().unwrap_or_default())
     }
 
     /// No more requests; a client that failed fails the test. The ids of those that reached the backend, refused ones not.
@@ -117,8 +115,8 @@ impl Load {
             client.unwrap();
         }
         let seen = self.shared.seen.lock().unwrap();
-        let served = seen.iter().filter(|seen| seen.outcome != Outcome::Refused);
-        served.map(|seen| seen.id.clone()).collect()
+        let served = seen.all.iter().filter(|one| one.outcome != Outcome::Refused);
+        served.map(|one| one.id.clone()).collect()
     }
 
     /// Whether one of them has come upon what it must not.
@@ -128,6 +126,21 @@ impl Load {
             self.stop().await;
             panic!("a client has stopped");
         }
+    }
+}
+
+// === impl Seen ===
+
+impl Seen {
+    fn add(&mut self, one: One) {
+        let sum = &mut self.sums[one.phase];
+        sum.asked += 1;
+        match one.outcome {
+            Outcome::Answered | Outcome::Left => sum.answered += 1,
+            Outcome::Refused => sum.refused += 1,
+            Outcome::Broken => sum.broken += 1,
+        }
+        self.all.push(one);
     }
 }
 
@@ -159,13 +172,13 @@ impl Shared {
                 outcome
             };
             let took = begun.elapsed();
-            let seen = Seen {
+            let one = One {
                 phase,
                 id,
                 outcome,
                 took,
             };
-            self.seen.lock().unwrap().push(seen);
+            self.seen.lock().unwrap().add(one);
         }
     }
 }

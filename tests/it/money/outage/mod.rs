@@ -144,6 +144,7 @@ fn unnoticed(what: &str, load: &Load) {
 fn figures(what: &str, load: &Load, phase: usize) -> Sum {
     let sum = load.sum(phase);
     let name = ["before", "during", "after", "while it fills", "with room again"][phase];
-    eprintln!("{what}, {name}: {sum:?}");
+    let [median, p99] = load.took(phase);
+    eprintln!("{what}, {name}: {sum:?}, median {median:?}, p99 {p99:?}");
     sum
 }
