@@ -355,6 +355,7 @@ impl admin::Status for Status {
                 reserved: stats.reserved.get(),
                 pending: stats.pending_rows,
                 store_up: stats.store_up,
+                writable: ledger.ready().is_ok(),
             }
         });
         Now {

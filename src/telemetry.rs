@@ -69,6 +69,7 @@ struct LedgerGauges {
     reserved: Family<NoLabels, Gauge>,
     pending: Family<NoLabels, Gauge>,
     store_up: Family<NoLabels, Gauge>,
+    writable: Family<NoLabels, Gauge>,
 }
 
 /// What is read at the moment of a scrape.
@@ -93,6 +94,8 @@ pub struct LedgerNow {
     pub pending: u64,
     /// Whether the store answers.
     pub store_up: bool,
+    /// Whether requests are admitted, as far as their charges are concerned.
+    pub writable: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, EncodeLabelSet)]
@@ -212,6 +215,7 @@ impl Telemetry {
                 .get_or_create(&NoLabels {})
                 .set(i64::try_from(ledger.pending).unwrap_or(i64::MAX));
             gauges.store_up.get_or_create(&NoLabels {}).set(ledger.store_up.into());
+            gauges.writable.get_or_create(&NoLabels {}).set(ledger.writable.into());
         }
         let dropped = self.0.access.as_ref().map_or(0, AccessLog::dropped);
         self.0.dropped_lines.set(i64::try_from(dropped).unwrap_or(i64::MAX));
@@ -411,6 +415,11 @@ impl Inner {
             "ledger_store_up",
             "Whether the store took the last rows it was sent: 1 or 0",
             ledger.store_up.clone(),
+        );
+        r.register(
+            "ledger_writable",
+            "Whether charges can be written and the journal has room: 1, or 0 while requests are refused",
+            ledger.writable.clone(),
         );
         r.register(
             "cached_answers",

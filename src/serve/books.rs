@@ -42,27 +42,30 @@ impl Books {
     /// Opens the store that `config` names, settles what an earlier process left in its journal, and reads every key.
     /// `None`: it names no store.
     pub async fn open(config: &Config) -> Result<Option<Self>, BooksError> {
+        Self::open_with(config, |_| {}).await
+    }
+
+    /// The same with the ledger's settings changed, for those that the configuration has no key for.
+    pub async fn open_with(config: &Config, change: impl FnOnce(&mut Settings)) -> Result<Option<Self>, BooksError> {
         let Some(settings) = &config.store else { return Ok(None) };
         let store = match &settings.url {
             StoreUrl::Sqlite { path } => store::open(&format!("sqlite://{}", path.display())).await,
             StoreUrl::Postgres { url } => store::open(url.expose()).await,
         }?;
-        let ledger = Ledger::start(
-            Arc::clone(&store),
-            Settings {
-                durability: match settings.ledger.durability {
-                    Durability::Disk => ledger::Durability::Disk,
-                    Durability::Process => ledger::Durability::Process,
-                    Durability::Store => ledger::Durability::Store,
-                },
-                folder: settings.ledger.path.clone(),
-                lease: settings.ledger.lease,
-                max_journal: MOST_WAITING,
-                max_wait: PATIENCE,
-                retention: settings.ledger.keep_rows,
+        let mut settings = Settings {
+            durability: match settings.ledger.durability {
+                Durability::Disk => ledger::Durability::Disk,
+                Durability::Process => ledger::Durability::Process,
+                Durability::Store => ledger::Durability::Store,
             },
-        )
-        .await?;
+            folder: settings.ledger.path.clone(),
+            lease: settings.ledger.lease,
+            max_journal: MOST_WAITING,
+            max_wait: PATIENCE,
+            retention: settings.ledger.keep_rows,
+        };
+        change(&mut settings);
+        let ledger = Ledger::start(Arc::clone(&store), settings).await?;
         let numbers = Arc::new(Numbers::default());
         let directory = Directory::open(Arc::clone(&store), ledger.clone(), config, Arc::clone(&numbers)).await?;
         tokio::spawn(directory.clone().follow());

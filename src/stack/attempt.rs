@@ -57,6 +57,8 @@ pub(super) struct Candidate {
     /// Which of its ways.
     pub(super) way: usize,
     pub(super) call: Call,
+    /// The most tokens of each answer that what was set aside pays for, at this model's price.
+    pub(super) paid: Option<u64>,
     /// Whether the backend has seen anything of it.
     pub(super) sent: Sent,
     /// What it has used, for an answer that is kept.
@@ -113,8 +115,7 @@ impl Candidate {
     /// The most tokens an answer may have: what the model allows, and what was set aside for it.
     fn cap(&self) -> Option<u64> {
         let allowed = self.served.config.max_output.map(NonZeroU64::get);
-        let paid = self.call.bill.as_ref().and_then(|bill| bill.cap);
-        allowed.into_iter().chain(paid).min()
+        allowed.into_iter().chain(self.paid).min()
     }
 }
 

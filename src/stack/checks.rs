@@ -123,6 +123,7 @@ pub(super) fn model<B>(models: &Models, request: &mut Request<B>) -> Result<(), 
         facts.bytes_in = asked.body_len as u64;
         facts.user = asked.user.as_deref().map(beginning);
         facts.model = found.map(|served| Arc::clone(&served.config.name));
+        facts.unknown_model = found.is_none().then(|| beginning(&asked.model));
     });
     let served = found.ok_or_else(|| {
         // The name is the client's own: telling it back helps.

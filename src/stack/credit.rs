@@ -25,7 +25,7 @@ use crate::wiring::{Caller, Quote};
 /// How long an answer is taken to be while nothing is known of the model's.
 const UNKNOWN_ANSWER: u64 = 512;
 /// An answer that can be paid for no further than this is not begun.
-const SHORTEST: u64 = 16;
+pub(super) const SHORTEST: u64 = 16;
 /// A request without a known length may set aside this part of what is free.
 const SHARE: i64 = 8;
 /// Tokens are guessed, and money set aside is better a little too much than too little: by one part in so many.

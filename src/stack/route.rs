@@ -14,6 +14,7 @@ use tollgate_layers::{Reason, Rejection};
 
 use super::attempt::{Call, Candidate, internal};
 use super::cache::Spent;
+use super::credit::SHORTEST;
 use super::served::{Models, Served};
 use crate::config;
 use crate::dialect::openai;
@@ -50,6 +51,7 @@ impl Policy for Routes {
                 served: Arc::clone(served),
                 way,
                 call: call.clone(),
+                paid: call.bill.as_ref().and_then(|bill| bill.cap),
                 sent: Sent::default(),
                 spent: Spent::of(call.model.config.cache),
             }));
@@ -59,8 +61,9 @@ impl Policy for Routes {
     }
 
     fn prepare(&self, candidate: &Candidate, request: &mut Request<Held>) -> Result<(), Rejection> {
-        afford(candidate)?;
-        request.extensions_mut().insert(candidate.clone());
+        let mut candidate = candidate.clone();
+        candidate.paid = afford(&candidate)?;
+        request.extensions_mut().insert(candidate);
         Ok(())
     }
 
@@ -108,22 +111,31 @@ impl Policy for Routes {
     }
 }
 
-/// A fallback may be dearer than the model that was asked for: what is set aside must do for it, too.
-fn afford(candidate: &Candidate) -> Result<(), Rejection> {
+/// A fallback may be dearer than the model that was asked for: what is set aside must do for it, too. Where no more can be
+/// had, its answer may be as long as that pays. The most tokens of each answer.
+fn afford(candidate: &Candidate) -> Result<Option<u64>, Rejection> {
     let call = &candidate.call;
     let (Some(bill), Some(price)) = (&call.bill, &candidate.served.config.price) else {
-        return Ok(());
+        return Ok(candidate.paid);
     };
     if Arc::ptr_eq(&candidate.served, &call.model) {
-        return Ok(());
+        return Ok(candidate.paid);
     }
-    let cost = bill.quote.cost(price, bill.cap.unwrap_or_default());
-    let cost = cost.map_err(|_| Rejection::from(Reason::NotPriced))?;
-    let missing = cost.get().saturating_sub(bill.hold.amount().get());
+    let not_priced = |_| Rejection::from(Reason::NotPriced);
+    let cost = |tokens: u64| bill.quote.cost(price, tokens).map_err(not_priced);
+    let missing = cost(bill.cap.unwrap_or_default())?
+        .get()
+        .saturating_sub(bill.hold.amount().get());
     if missing <= 0 || bill.hold.grow(Nanos::new(missing)) {
-        Ok(())
-    } else {
-        Err(Reason::InsufficientCredit.into())
+        return Ok(bill.cap);
+    }
+    let held = bill.hold.amount();
+    match bill.cap {
+        Some(cap) if held >= cost(cap.min(SHORTEST))? => {
+            let paid = bill.quote.tokens(price, held).map_err(not_priced)?;
+            Ok(Some(cap.min(paid).max(1)))
+        }
+        _ => Err(Reason::InsufficientCredit.into()),
     }
 }
 
@@ -229,6 +241,7 @@ mod tests {
                     served: Arc::clone(served),
                     way,
                     call: call.clone(),
+                    paid: None,
                     sent: Sent::default(),
                     spent: Spent::default(),
                 })

@@ -210,8 +210,10 @@ impl Settle {
     fn is_shortened(&self, tokens: &Tokens, outcome: &Outcome) -> bool {
         let allowed = self.candidate.served.config.max_output.map(std::num::NonZero::get);
         let stated = self.cap_asked.into_iter().chain(allowed).min();
-        let paid = self.candidate.call.bill.as_ref().and_then(|bill| bill.cap);
-        let ours = paid.filter(|paid| stated.is_none_or(|stated| *paid < stated));
+        let ours = self
+            .candidate
+            .paid
+            .filter(|paid| stated.is_none_or(|stated| *paid < stated));
         let most = if tokens.estimated {
             tokens.completion.saturating_mul(VAGUE)
         } else {

@@ -7,9 +7,11 @@ use super::filter::Wanted;
 use super::rows::Settled;
 use super::session::Tx;
 use super::value::values;
-use super::{Day, Id, Millis, Result, RowTokens, UsageBy, UsageFilter, UsageSum};
+use super::{Day, Id, Millis, Result, Row, RowTokens, UsageBy, UsageFilter, UsageSum};
 
 const HOUR: i64 = 3_600_000;
+/// Why a row has no model of ours.
+const NO_MODEL: &str = "model_not_found";
 /// The most sums of one answer: a year by hour and more.
 const MOST: i64 = 10_000;
 
@@ -43,13 +45,22 @@ pub(super) const fn hour(time: Millis) -> i64 {
     time.0.div_euclid(HOUR)
 }
 
+/// A name that is no model's is the client's own, and may be any: those have one sum.
+fn model(row: &Row) -> &str {
+    if row.reason.as_deref() == Some(NO_MODEL) {
+        ""
+    } else {
+        &row.model
+    }
+}
+
 /// Adds rows to the sums.
 pub(super) async fn add(tx: &mut Tx, rows: &[Settled<'_>]) -> Result<()> {
     // Ordered, so that two processes lock the same cells in one order.
     let mut cells = BTreeMap::<Cell<'_>, Sum>::new();
     for settled in rows {
         let row = settled.row;
-        let cell = (row.key, hour(row.time), row.model.as_str(), row.group.as_str());
+        let cell = (row.key, hour(row.time), model(row), row.group.as_str());
         let sum = cells.entry(cell).or_insert_with(|| Sum::of(row.account));
         sum.requests += 1;
         sum.failed += u64::from(row.status >= 400 || row.reason.is_some());

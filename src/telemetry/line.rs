@@ -36,6 +36,7 @@ impl Facts {
         object.maybe("account", self.account.as_deref());
         object.maybe("group", self.group.as_deref());
         object.maybe("model", self.model.as_deref());
+        object.maybe("unknown_model", self.unknown_model.as_deref());
         object.maybe("served_model", self.served.as_deref());
         object.attempts(&self.attempts);
         object.number("status", self.status.into());

@@ -44,6 +44,8 @@ pub struct Facts {
     pub group: Option<Arc<str>>,
     /// What the client asked for, once it is known to be a model of ours.
     pub model: Option<Arc<str>>,
+    /// The beginning of what the client asked for, where that is no model of ours: its own text, and so no label.
+    pub unknown_model: Option<String>,
     /// The model that answered, when it is another one.
     pub served: Option<Arc<str>>,
     pub attempts: Vec<Attempt>,
@@ -127,6 +129,7 @@ impl Record {
             account: None,
             group: None,
             model: None,
+            unknown_model: None,
             served: None,
             attempts: Vec::new(),
             status: 0,

@@ -19,7 +19,8 @@ pub fn row(id: Id, account: Id, key: Id, facts: &Facts) -> Row {
         key,
         group: text(facts.group.as_deref()),
         endpoint: text(facts.endpoint),
-        model: text(facts.model.as_deref()),
+        // Whoever mistyped a name is helped by seeing it.
+        model: text(facts.model.as_deref().or(facts.unknown_model.as_deref())),
         served: facts.served.as_deref().map(str::to_owned),
         attempts: facts.attempts.iter().map(attempt).collect(),
         status: facts.status,

@@ -15,3 +15,4 @@ mod money;
 mod store;
 mod support;
 mod upgrade;
+mod wire;

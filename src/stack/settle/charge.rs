@@ -75,7 +75,7 @@ impl Settle {
         row.written_off = taken.written_off;
         row.period_start = taken.period_start;
         row.cap_asked = self.cap_asked;
-        row.cap_applied = bill.cap;
+        row.cap_applied = self.candidate.paid;
         row.disconnected = outcome.end == End::Disconnected;
         row.cut_short = outcome.cut_short;
         row

@@ -154,7 +154,7 @@ async fn another_spelling_is_another_path() {
         "/v1/v1/chat/completions",
     ] {
         let ask = Ask {
-            path,
+            path: path.into(),
             ..chat(false, "")
         };
         gateway.call(&ask).await.refused(404, "path_not_found");
@@ -167,7 +167,7 @@ async fn another_spelling_is_another_path() {
 async fn a_host_in_the_target_is_nobody_s() {
     let (gateway, backend) = front(|setup| setup).await;
     let to = |path: &'static str| Ask {
-        path,
+        path: path.into(),
         ..chat(false, "")
     };
     let answer = gateway.call(&to("http://gateway.test/v1/chat/completions")).await;

@@ -1,13 +1,12 @@
 //! The store is gone for a while, or the disk is full: what is covered goes on, what cannot be written is refused.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use tollgate::ledger::{Durability, NotDurable, NotReady, Settings};
 use tollgate::money::Nanos;
 
 use super::{Bank, nanos, until};
+use crate::support::disk::TinyDisk;
 use crate::support::faulty::Fault;
 use crate::support::within;
 
@@ -86,7 +85,6 @@ async fn a_full_journal_refuses_and_loses_nothing() {
 async fn a_full_disk_refuses_and_loses_nothing() {
     let bank = Bank::with(1_000_000_000).await;
     let Some(disk) = TinyDisk::mount(bank.folder.path().join("journals")) else {
-        eprintln!("skipped: a file system cannot be mounted here (needs root on Linux)");
         return;
     };
     let settings = Settings {
@@ -161,27 +159,4 @@ async fn the_end_waits_for_the_store_and_then_leaves_the_journal() {
         .settle(Nanos::ZERO)
         .unwrap();
     assert_eq!(within(ledger.write(bank.row(&ledger, settled))).await, Err(NotDurable));
-}
-
-/// A file system of a few hundred kilobytes.
-struct TinyDisk(PathBuf);
-
-// === impl TinyDisk ===
-
-impl TinyDisk {
-    fn mount(place: PathBuf) -> Option<Self> {
-        std::fs::create_dir_all(&place).unwrap();
-        run("mount", &["-t", "tmpfs", "-o", "size=400k", "tmpfs"], &place).then_some(Self(place))
-    }
-}
-
-impl Drop for TinyDisk {
-    fn drop(&mut self) {
-        run("umount", &["-l"], &self.0);
-    }
-}
-
-fn run(program: &str, arguments: &[&str], place: &Path) -> bool {
-    let status = Command::new(program).args(arguments).arg(place).status();
-    status.is_ok_and(|status| status.success())
 }

@@ -6,6 +6,7 @@ use tollgate::store::Row;
 
 use crate::support::books::{Charging, charging, priced};
 use crate::support::gateway::{Setup, chat, post, scripted};
+use crate::support::raw::RawBackend;
 
 const PRICE: &str = "{ input = 2.5, cached_input = 1.25, output = 10 }";
 const PLENTY: i64 = 1_000_000_000_000;
@@ -49,6 +50,14 @@ async fn billing_vectors() {
         json!({"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion,
             "prompt_tokens_details": {"cached_tokens": cached}})
     };
+    // As Anthropic counts: what was read from a cache and written to one stands beside the input.
+    let beside = json!({"input_tokens": 1000, "output_tokens": 200, "cache_read_input_tokens": 100,
+        "cache_creation_input_tokens": 50,
+        "cache_creation": {"ephemeral_5m_input_tokens": 20, "ephemeral_1h_input_tokens": 20}});
+    let written = json!({"prompt_tokens": 2604, "completion_tokens": 383, "total_tokens": 2987,
+        "prompt_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 100}});
+    let spoken = json!({"prompt_tokens": 300, "completion_tokens": 350, "total_tokens": 650,
+        "prompt_tokens_details": {"audio_tokens": 200}, "completion_tokens_details": {"audio_tokens": 300}});
     // Per million: input = 2 × model ratio, output = input × completion ratio, cached = input × cache ratio; times the group.
     for (vector, price, multiplier, usage, nanos) in [
         (
@@ -72,6 +81,20 @@ async fn billing_vectors() {
             cached(2000, 1500, 700),
             793_800,
         ),
+        (
+            4,
+            "{ input = 2, cached_input = 0.2, cache_write = 2.5, cache_write_1h = 4, output = 4 }",
+            "1.0",
+            beside.clone(),
+            2_975_000,
+        ),
+        (
+            5,
+            "{ input = 3, cached_input = 0.3, cache_write = 3.75, cache_write_1h = 6, output = 15 }",
+            "1.2",
+            beside,
+            7_515_000,
+        ),
         (6, "{ input = 0.02, output = 0.02 }", "1.0", cached(5, 0, 0), 100),
         (
             7,
@@ -80,7 +103,21 @@ async fn billing_vectors() {
             cached(2604, 2432, 383),
             1_596_400,
         ),
+        (
+            8,
+            "{ input = 2, cache_write = 2.5, output = 2 }",
+            "1.0",
+            written,
+            6_024_000,
+        ),
         (10, "{ input = 30, output = 60 }", "0.0", cached(1000, 0, 10), 0),
+        (
+            12,
+            "{ input = 5, output = 20, audio_input = 40, audio_output = 80 }",
+            "1.0",
+            spoken,
+            33_500_000,
+        ),
         (13, "{ input = 1, output = 1 }", "1.0", cached(3, 0, 0), 3_000),
         (
             14,
@@ -99,6 +136,40 @@ async fn billing_vectors() {
             assert_eq!(row.charge, Nanos::new(nanos), "V{vector}, streamed: {stream}");
         }
     }
+}
+
+/// V9: what a request may cost at the most is set aside, and what it did not need is given back.
+#[tokio::test]
+async fn what_is_set_aside_covers_the_cap_and_the_rest_goes_back() {
+    let backend = RawBackend::bind().await;
+    let setup = priced(Setup::over(backend.address), "{ input = 30, output = 60 }");
+    let books = charging(setup, PLENTY).await;
+    let body = r#"{"model":"scripted","messages":[{"role":"user","content":"How are you?"}],"max_tokens":1000}"#;
+    let mut client = books.gateway.client().await;
+    client.start(&post("/v1/chat/completions", body)).await;
+    let mut upstream = backend.accept().await;
+    let (_, sent) = upstream.request().await.unwrap();
+    let sent: serde_json::Value = serde_json::from_slice(&sent).unwrap();
+    assert_eq!(sent["max_tokens"], 1000);
+    // All of the answer, and the prompt as far as it can be told before the backend has counted it.
+    let reserved = books.books.ledger.stats().reserved.get();
+    let prompt = reserved - 1000 * 60_000;
+    assert!((30_000..=60 * 30_000).contains(&prompt), "{reserved}");
+
+    let usage = json!({"prompt_tokens": 20, "completion_tokens": 100, "total_tokens": 120});
+    let answer = json!({"choices": [{"index": 0, "message": {"role": "assistant", "content": "Well."},
+        "finish_reason": "stop"}], "usage": usage});
+    let answer = answer.to_string();
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length";
+    upstream.send(format!("{head}: {}\r\n\r\n{answer}", answer.len())).await;
+    assert_eq!(client.head().await.unwrap().status, 200);
+    client.rest().await.1.unwrap();
+    let row = books.rows(1).await.remove(0);
+    assert_eq!(row.charge, Nanos::new(6_600_000));
+    assert_eq!((row.cap_asked, row.cap_applied), (Some(1000), Some(1000)));
+    books.holds_nothing().await;
+    let (account, _, _folder) = books.stopped().await;
+    assert_eq!(account.balance, Nanos::new(PLENTY - 6_600_000));
 }
 
 #[tokio::test]

@@ -12,10 +12,10 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tollgate::money::Nanos;
 use tollgate::serve::Books;
-use tollgate::store::{Page, Row, SharedStore, Topup, UsageFilter};
+use tollgate::store::Topup;
 
 use crate::store::engines::on_postgres;
-use crate::support::books::ACCOUNT;
+use crate::support::books::{ACCOUNT, every_row};
 use crate::support::client::{Ask, Client};
 use crate::support::gateway::{KEY, Setup, chat, scripted};
 use crate::support::process::Process;
@@ -100,18 +100,6 @@ fn config(folder: &Path, backend: std::net::SocketAddr, store: &str, durability:
         .key(KEY, &format!("account = \"{ACCOUNT}\""));
     std::fs::write(&path, setup.toml()).unwrap();
     path
-}
-
-async fn every_row(store: &SharedStore) -> Vec<Row> {
-    let mut all = Vec::new();
-    let mut before = None;
-    loop {
-        let page = Page { before, limit: 1_000 };
-        let rows = store.rows(&UsageFilter::default(), page).await.unwrap();
-        let Some(last) = rows.last() else { return all };
-        before = Some(last.id);
-        all.extend(rows);
-    }
 }
 
 async fn killed_again_and_again(store: &str, folder: &TempDir, durability: &str) {

@@ -1,6 +1,9 @@
 //! A gateway with a store: its keys, its money and what was charged.
 
+use std::path::Path;
+
 use tempfile::TempDir;
+use tollgate::ledger::Settings;
 use tollgate::money::Nanos;
 use tollgate::serve::{self, Books, Sockets};
 use tollgate::store::{Account, AccountEdit, Key, KeyChange, KeyTerms, Page, Row, SharedStore, Topup, UsageFilter};
@@ -28,10 +31,16 @@ pub(crate) fn priced(setup: Setup, price: &str) -> Setup {
 
 /// The tables of a store in `folder`, and a fixed key of the account.
 pub(crate) fn with_store(setup: Setup, folder: &TempDir) -> Setup {
-    let path = folder.path().display();
+    let path = folder.path();
+    with_store_at(setup, &format!("sqlite://{}/tollgate.db", path.display()), path)
+}
+
+/// The same with a store elsewhere than the journal.
+pub(crate) fn with_store_at(setup: Setup, url: &str, journal: &Path) -> Setup {
+    let journal = journal.display();
     setup
         .text(&format!(
-            "[store]\nurl = \"sqlite://{path}/tollgate.db\"\n[ledger]\npath = \"{path}\"\ndurability = \"process\""
+            "[store]\nurl = \"{url}\"\n[ledger]\npath = \"{journal}\"\ndurability = \"process\""
         ))
         .key(KEY, &format!("account = \"{ACCOUNT}\""))
 }
@@ -48,12 +57,30 @@ pub(crate) async fn charging(setup: Setup, credit: i64) -> Charging {
 
 /// The same on a folder that was used before.
 pub(crate) async fn reopened(setup: Setup, folder: TempDir) -> Charging {
-    let config = with_store(setup, &folder).config();
-    let books = Books::open(&config).await.unwrap().unwrap();
+    opened(with_store(setup, &folder), folder, |_| {}).await
+}
+
+/// On what a test has set up, its ledger's settings changed.
+pub(crate) async fn opened(setup: Setup, folder: TempDir, change: impl FnOnce(&mut Settings)) -> Charging {
+    let config = setup.config();
+    let books = Books::open_with(&config, change).await.unwrap().unwrap();
     let gateway = gateway::started(|telemetry| {
         serve::Gateway::start_on(config, telemetry, Some(books.clone()), Sockets::default()).unwrap()
     });
     Charging { gateway, books, folder }
+}
+
+/// Every row that there is, newest first.
+pub(crate) async fn every_row(store: &SharedStore) -> Vec<Row> {
+    let mut all = Vec::new();
+    let mut before = None;
+    loop {
+        let page = Page { before, limit: 1_000 };
+        let rows = store.rows(&UsageFilter::default(), page).await.unwrap();
+        let Some(last) = rows.last() else { return all };
+        before = Some(last.id);
+        all.extend(rows);
+    }
 }
 
 impl Charging {

@@ -1,5 +1,6 @@
 //! One client for every protocol that the edge speaks.
 
+use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
 
@@ -34,7 +35,7 @@ pub(crate) enum Speaks {
 #[derive(Clone, Debug)]
 pub(crate) struct Ask {
     pub(crate) method: &'static str,
-    pub(crate) path: &'static str,
+    pub(crate) path: Cow<'static, str>,
     pub(crate) fields: Vec<(&'static str, String)>,
     pub(crate) body: Bytes,
 }
@@ -102,16 +103,16 @@ impl Speaks {
 }
 
 impl Ask {
-    pub(crate) fn get(path: &'static str) -> Self {
+    pub(crate) fn get(path: impl Into<Cow<'static, str>>) -> Self {
         Self {
             method: "GET",
-            path,
+            path: path.into(),
             fields: Vec::new(),
             body: Bytes::new(),
         }
     }
 
-    pub(crate) fn post(path: &'static str, body: impl Into<Bytes>) -> Self {
+    pub(crate) fn post(path: impl Into<Cow<'static, str>>, body: impl Into<Bytes>) -> Self {
         Self {
             method: "POST",
             body: body.into(),

@@ -4,8 +4,10 @@ pub(crate) mod admin;
 pub(crate) mod books;
 pub(crate) mod bridge;
 pub(crate) mod client;
+pub(crate) mod disk;
 pub(crate) mod faulty;
 pub(crate) mod gateway;
+pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod raw;
 

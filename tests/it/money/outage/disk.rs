@@ -1,0 +1,107 @@
+//! The disk of the journal is full while the store is gone: what cannot be written is refused, and what could is charged.
+
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::sqlite::{locked, unlocked};
+use super::{AFTER, BEFORE};
+use super::{CREDIT, DURING, SOME, begun, charged, figures, length, ready, setup, until, with_the_store};
+use crate::support::books::{opened, with_store_at};
+use crate::support::disk::TinyDisk;
+use crate::support::gateway::scripted;
+
+/// Bytes of a disk that does for the whole test, and what is left of one that is nearly full.
+const LARGE: u64 = 64 << 20;
+const LITTLE: u64 = 200 << 10;
+
+/// The phase in which the store is gone and the journal still has room.
+const FILLING: usize = 3;
+/// The phase in which there is room again, and still no store.
+const ROOM: usize = 4;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_written_is_refused_and_nothing_is_lost() {
+    let backend = scripted().await;
+    let folder = TempDir::new().unwrap();
+    let journal = folder.path().join("journal");
+    let Some(disk) = TinyDisk::mount(journal.clone()) else {
+        return;
+    };
+    let url = format!("sqlite://{}/tollgate.db", folder.path().display());
+    let setup = with_store_at(setup(&backend), &url, &journal);
+    disk.resize(LARGE);
+    // An answer that waits for room is given up while the test still watches.
+    let books = opened(setup, folder, |settings| settings.max_wait = Duration::from_secs(2)).await;
+    books.topup(CREDIT).await;
+    let mut load = begun(&books).await;
+
+    // Whoever leaves does not see the end of the answer that finds no room.
+    load.leaving(false);
+    load.enter(FILLING);
+    until(&mut load, async |load| load.sum(FILLING).answered >= SOME / 2).await;
+    let lock = locked(&books).await;
+    disk.resize(disk.used() + LITTLE);
+    until(&mut load, async |load| load.sum(FILLING).refused > 0).await;
+    load.enter(DURING);
+    let least = Instant::now() + length();
+    until(&mut load, async |load| {
+        let broken = load.sum(FILLING).broken + load.sum(DURING).broken > 0;
+        broken && load.sum(DURING).refused >= SOME && Instant::now() >= least
+    })
+    .await;
+    assert_eq!(ready(&books).await, (503, "ledger_full\n".to_owned()));
+    let metrics = books.gateway.metrics().await;
+    assert_eq!(metrics.get("tollgate_ledger_writable{}"), 0);
+    let refused = load.sum(FILLING).refused + load.sum(DURING).refused;
+    assert!(metrics.get("tollgate_refusals_total{reason=\"ledger_full\"}") >= refused as u64);
+
+    // There is room again, and still no store.
+    disk.resize(LARGE);
+    load.enter(ROOM);
+    load.leaving(true);
+    until(&mut load, async |load| load.sum(ROOM).answered >= SOME).await;
+    assert_eq!(ready(&books).await.0, 200);
+    assert_eq!(books.gateway.metrics().await.get("tollgate_ledger_writable{}"), 1);
+    unlocked(lock).await;
+    let served = with_the_store(&books, &mut load).await;
+    let full = figures("disk full", &load, DURING);
+    assert_eq!(full.answered, 0, "nothing can have been written: {full:?}");
+    for phase in [BEFORE, FILLING, ROOM, AFTER] {
+        figures("disk full", &load, phase);
+    }
+    charged(books, &backend, served).await;
+    drop(disk);
+}
+
+/// Another has filled the disk, and the store takes what is charged: the journal lives on the room that it has. Where that
+/// is less than what is on its way to the store, requests are refused for the moment that this takes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_go_on_while_the_store_takes_what_the_disk_does_not() {
+    let backend = scripted().await;
+    let folder = TempDir::new().unwrap();
+    let journal = folder.path().join("journal");
+    let Some(disk) = TinyDisk::mount(journal.clone()) else {
+        return;
+    };
+    disk.resize(LARGE);
+    let url = format!("sqlite://{}/tollgate.db", folder.path().display());
+    let setup = with_store_at(setup(&backend), &url, &journal);
+    let books = opened(setup, folder, |_| {}).await;
+    books.topup(CREDIT).await;
+    let mut load = begun(&books).await;
+    disk.resize(disk.used());
+    load.enter(DURING);
+    let least = Instant::now() + length();
+    until(&mut load, async |load| {
+        load.sum(DURING).answered >= 4 * SOME && Instant::now() >= least
+    })
+    .await;
+    let served = with_the_store(&books, &mut load).await;
+    for phase in [BEFORE, DURING, AFTER] {
+        let sum = figures("disk full, store up", &load, phase);
+        assert!(sum.broken == 0 && sum.answered * 100 >= sum.asked * 90, "{sum:?}");
+    }
+    charged(books, &backend, served).await;
+    drop(disk);
+}
