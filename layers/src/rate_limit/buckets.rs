@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::keyed::{Picks, Shards};
+use crate::share::Share;
 
 /// Parts of one token. A limit is per minute and time is counted in microseconds, so a bucket with a limit of L gains
 /// exactly L parts a microsecond: no rounding, however often it is asked.
@@ -21,6 +22,9 @@ const MINUTE: Duration = Duration::from_mins(1);
 /// not known has a full bucket, and one whose bucket is full again is forgotten. What is used may exceed the limit:
 /// that is debt, and nothing passes until it has been refilled.
 ///
+/// With a [`Share`] (see [`sharing`](Self::sharing)) all limits are whole ones, and the buckets hold and refill this
+/// process's part of them.
+///
 /// A key that is a number takes at most 80 bytes, a million of them 80 MB.
 ///
 /// Time is [`tokio::time`]'s, which tests can pause. Cloning gives another handle to the same buckets: hold on to one
@@ -32,9 +36,9 @@ pub struct Buckets<K> {
 /// How a bucket stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct State {
-    /// What the bucket holds when full, and gains in a minute.
+    /// What the bucket holds when full, and gains in a minute; of all processes together, where they share.
     pub limit: u64,
-    /// What may be taken now, in whole tokens.
+    /// What may be taken now and here, in whole tokens.
     pub remaining: u64,
     /// When the bucket is full again if nothing is taken.
     pub reset: Duration,
@@ -51,6 +55,7 @@ pub struct Exhausted {
 
 struct Shared<K> {
     shards: Shards<K, Bucket>,
+    share: Share,
     /// Times are told from here on.
     start: Instant,
 }
@@ -59,7 +64,7 @@ struct Shared<K> {
 struct Bucket {
     /// What was used at `at` and not yet refilled, in parts.
     used: u64,
-    /// In tokens.
+    /// In tokens: this process's part.
     limit: u64,
     /// In microseconds since `start`.
     at: u64,
@@ -70,9 +75,15 @@ struct Bucket {
 impl<K: Hash + Eq + Clone> Buckets<K> {
     /// Buckets, all full.
     pub fn new() -> Self {
+        Self::sharing(Share::default())
+    }
+
+    /// The same, of which each holds this share of its limit. When the share changes, what was used stays used.
+    pub fn sharing(share: Share) -> Self {
         Self {
             shared: Arc::new(Shared {
                 shards: Shards::new(),
+                share,
                 start: Instant::now(),
             }),
         }
@@ -86,17 +97,17 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
         if picks.is_empty() {
             return Ok(None);
         }
-        let now = self.now();
+        let (now, part) = (self.now(), self.shared.share.now());
         self.shared.shards.with(picks, |held| {
             let mut worst: Option<Exhausted> = None;
             let mut buckets: SmallVec<[Bucket; 4]> = SmallVec::new();
             for (i, (key, limit)) in picks.iter().enumerate() {
-                let bucket = Bucket::current(held.place(i).get(key), *limit, now);
+                let bucket = Bucket::current(held.place(i).get(key), part.of(*limit), now);
                 if let Some(retry_after) = bucket.wait_for(tokens)
                     && worst.is_none_or(|worst| worst.retry_after < retry_after)
                 {
                     worst = Some(Exhausted {
-                        state: bucket.state(),
+                        state: bucket.state(*limit),
                         retry_after,
                     });
                 }
@@ -106,9 +117,9 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
                 return Err(worst);
             }
             let mut tightest: Option<State> = None;
-            for (i, ((key, _), bucket)) in picks.iter().zip(&mut buckets).enumerate() {
+            for (i, ((key, limit), bucket)) in picks.iter().zip(&mut buckets).enumerate() {
                 bucket.used = bucket.used.saturating_add(tokens.saturating_mul(PARTS));
-                tightest = Some(tighter(tightest, bucket.state()));
+                tightest = Some(tighter(tightest, bucket.state(*limit)));
                 held.place(i).insert(key, *bucket, |other| other.at(now).used > 0);
             }
             Ok(tightest)
@@ -117,12 +128,12 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
 
     /// Gives `tokens` back to the buckets of all `picks`; none gets more than full.
     pub fn give_back(&self, picks: &Picks<K>, tokens: u64) {
-        let now = self.now();
+        let (now, part) = (self.now(), self.shared.share.now());
         self.shared.shards.with(picks, |held| {
             for (i, (key, limit)) in picks.iter().enumerate() {
                 let mut place = held.place(i);
                 let Some(known) = place.get_mut(key) else { continue };
-                *known = Bucket::current(Some(known), *limit, now);
+                *known = Bucket::current(Some(known), part.of(*limit), now);
                 known.used = known.used.saturating_sub(tokens.saturating_mul(PARTS));
                 if known.used == 0 {
                     place.remove(key);
@@ -133,10 +144,10 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
 
     /// Takes `tokens` whether the buckets hold them or not: what they do not hold is debt.
     pub fn charge(&self, picks: &Picks<K>, tokens: u64) {
-        let now = self.now();
+        let (now, part) = (self.now(), self.shared.share.now());
         self.shared.shards.with(picks, |held| {
             for (i, (key, limit)) in picks.iter().enumerate() {
-                let mut bucket = Bucket::current(held.place(i).get(key), *limit, now);
+                let mut bucket = Bucket::current(held.place(i).get(key), part.of(*limit), now);
                 bucket.used = bucket.used.saturating_add(tokens.saturating_mul(PARTS));
                 held.place(i).insert(key, bucket, |other| other.at(now).used > 0);
             }
@@ -145,11 +156,11 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
 
     /// How the tightest of the buckets stands; `None` without picks.
     pub fn state(&self, picks: &Picks<K>) -> Option<State> {
-        let now = self.now();
+        let (now, part) = (self.now(), self.shared.share.now());
         self.shared.shards.with(picks, |held| {
             let states = picks.iter().enumerate().map(|(i, (key, limit))| {
                 let known = held.place(i).get(key).copied();
-                Bucket::current(known.as_ref(), *limit, now).state()
+                Bucket::current(known.as_ref(), part.of(*limit), now).state(*limit)
             });
             states.fold(None, |tightest, state| Some(tighter(tightest, state)))
         })
@@ -200,18 +211,21 @@ fn tighter(one: Option<State>, other: State) -> State {
 // === impl Bucket ===
 
 impl Bucket {
-    /// The bucket as it is `now` under `limit`. The time that has passed refilled it at the limit it had.
+    /// The bucket as it is `now` under `limit`. Where it had another one, nobody knows since when that is over: the time
+    /// that has passed refilled it at the lower of both.
     fn current(known: Option<&Self>, limit: u64, now: u64) -> Self {
+        let at = |known: &Self| {
+            let lower = limit.min(known.limit);
+            Self { limit: lower, ..*known }.at(now)
+        };
+        let fresh = Self {
+            used: 0,
+            limit,
+            at: now,
+        };
         Self {
             limit,
-            ..known.map_or(
-                Self {
-                    used: 0,
-                    limit,
-                    at: now,
-                },
-                |known| known.at(now),
-            )
+            ..known.map_or(fresh, at)
         }
     }
 
@@ -248,9 +262,10 @@ impl Bucket {
         }
     }
 
-    fn state(self) -> State {
+    /// How it stands, as part of this `whole` limit.
+    fn state(self, whole: u64) -> State {
         State {
-            limit: self.limit,
+            limit: whole,
             remaining: self.capacity().saturating_sub(self.used) / PARTS,
             reset: self.refills(self.used),
         }
@@ -348,6 +363,66 @@ mod tests {
         assert_eq!(buckets.state(&picks(&[(1, 5)])).unwrap().remaining, 0);
         let refused = buckets.take(&picks(&[(2, 0)]), 1).unwrap_err();
         assert_eq!((refused.state.remaining, refused.retry_after), (0, MINUTE));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_changed_limit_refills_at_the_lower_one() {
+        for (before, after) in [(60, 6), (6, 60)] {
+            let buckets = Buckets::new();
+            buckets.charge(&picks(&[(1, before)]), 90);
+            advance(Duration::from_secs(60)).await;
+            let state = buckets.state(&picks(&[(1, after)])).unwrap();
+            let wait = Duration::from_secs(84 * 60) / u32::try_from(after).unwrap();
+            assert_eq!(state.reset, wait, "6 of 90 are back");
+        }
+    }
+
+    /// Two processes, one of which comes later: together they admit what one would.
+    #[tokio::test(start_paused = true)]
+    async fn a_share_that_changes_counts_nothing_anew() {
+        for used in [0, 10, 30] {
+            let (share, other) = (Share::default(), Share::default());
+            other.set(2, 1);
+            let (buckets, others) = (Buckets::sharing(share.clone()), Buckets::sharing(other.clone()));
+            let one = picks(&[(1, 60)]);
+            buckets.take(&one, used).unwrap();
+            share.set(2, 0);
+            let left = [&buckets, &others].map(|buckets| buckets.state(&one).unwrap());
+            assert_eq!(left.map(|state| state.limit), [60, 60], "the whole limit is shown");
+            assert_eq!(left.map(|state| state.remaining), [30 - used, 30]);
+            for _ in used..30 {
+                buckets.take(&one, 1).unwrap();
+            }
+            others.take(&one, 30).unwrap();
+            for buckets in [&buckets, &others] {
+                let refused = buckets.take(&one, 1).unwrap_err();
+                assert_eq!((refused.state.limit, refused.retry_after), (60, Duration::from_secs(2)));
+            }
+            // The other one alone again, and not for the first time.
+            for _ in 0..3 {
+                other.set(1, 0);
+                assert_eq!(others.state(&one).unwrap().remaining, 30);
+                other.set(2, 0);
+                assert_eq!(others.state(&one).unwrap().remaining, 0);
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn more_than_the_share_is_owed() {
+        let share = Share::default();
+        let (buckets, one) = (Buckets::sharing(share.clone()), picks(&[(1, 60)]));
+        buckets.take(&one, 50).unwrap();
+        share.set(2, 0);
+        let refused = buckets.take(&one, 1).unwrap_err();
+        // 20 too many and the one that is asked for, at 30 a minute.
+        assert_eq!((refused.state.remaining, refused.retry_after), (0, Duration::from_secs(42)));
+        // A request that was under way when the share was another one.
+        buckets.charge(&one, 5);
+        buckets.give_back(&one, 10);
+        assert_eq!(buckets.take(&one, 1).unwrap_err().retry_after, Duration::from_secs(32));
+        advance(Duration::from_secs(32)).await;
+        assert_eq!(buckets.take(&one, 1).unwrap().unwrap().remaining, 0);
     }
 
     #[tokio::test(start_paused = true)]
