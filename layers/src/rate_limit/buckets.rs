@@ -416,7 +416,10 @@ mod tests {
         share.set(2, 0);
         let refused = buckets.take(&one, 1).unwrap_err();
         // 20 too many and the one that is asked for, at 30 a minute.
-        assert_eq!((refused.state.remaining, refused.retry_after), (0, Duration::from_secs(42)));
+        assert_eq!(
+            (refused.state.remaining, refused.retry_after),
+            (0, Duration::from_secs(42))
+        );
         // A request that was under way when the share was another one.
         buckets.charge(&one, 5);
         buckets.give_back(&one, 10);
