@@ -8,9 +8,10 @@ use crate::store::Position;
 /// The share of whoever has this position. It follows it, for as long as the ledger tells of it. Must be called on a tokio
 /// runtime.
 ///
-/// The others hear of a newcomer within a pulse of the ledger, a fifth of a second. What they let in meanwhile beyond their
-/// new share they owe, so in the end nothing is given twice. A process that drains has no share any more, though
-/// it still finishes what it has begun; how much it had let in within the last minute, nobody else knows.
+/// A newcomer knows its share before it takes a request; the others hear of it within a pulse of the ledger, a fifth of a
+/// second. Requests and tokens that they let in meanwhile beyond their new share they owe. A process that drains has
+/// no share any more, though it still finishes what it has begun; how much it let in during its last minute, nobody
+/// else knows.
 pub fn share(mut position: watch::Receiver<Position>) -> Share {
     let share = Share::default();
     let set = |share: &Share, Position { of, rank }| share.set(of, rank);
