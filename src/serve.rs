@@ -139,6 +139,7 @@ impl Gateway {
                 Arc::clone(&books.numbers),
                 books.directory.clone(),
                 Some(books.ledger.clone()),
+                &books.share,
             ),
         };
         state.adopt(state.prepare(&config)?);

@@ -49,5 +49,7 @@ mod json;
 #[cfg(any(feature = "concurrency", feature = "rate_limit"))]
 mod keyed;
 mod rejection;
+#[cfg(any(feature = "concurrency", feature = "rate_limit"))]
+mod share;
 
 pub use rejection::{Reason, Rejection};

@@ -186,7 +186,7 @@ pub struct Backend {
     pub dialect: Dialect,
     /// How long it may take.
     pub timeout: Timeouts,
-    /// Requests in flight at once; absent, no cap.
+    /// Requests in flight at once, from each process; absent, no cap.
     pub max_concurrency: Option<NonZeroUsize>,
     /// Idle connections kept for reuse.
     pub max_idle_connections: usize,

@@ -224,7 +224,7 @@ table! {
         default dialect: Dialect = "\"openai\"",
         /// How long it may take.
         default timeout: BackendTimeout = "{}",
-        /// Requests in flight at once. Left out, no cap.
+        /// Requests in flight at once, from each process of the gateway. Left out, no cap.
         optional max_concurrency: NonZeroUsize,
         /// Idle connections that are kept for reuse.
         default max_idle_connections: usize = "128",

@@ -15,7 +15,7 @@ use super::funds::Funds;
 use super::journal::Window;
 use super::queue::Queue;
 use super::settings::{Durability, NotReady, Settings};
-use crate::store::{self, Error, Id, Ids, Owner, Process, Row, SharedStore};
+use crate::store::{self, Error, Id, Ids, Owner, Position, Process, Row, SharedStore};
 
 /// How long the store has for one call.
 const CALL: Duration = Duration::from_secs(5);
@@ -29,6 +29,8 @@ pub(super) struct Inner {
     pub(super) runtime: Handle,
     pub(super) ids: Ids,
     process: AtomicI64,
+    /// Requests have been let in.
+    pub(super) opened: AtomicBool,
     pub(super) draining: AtomicBool,
     store_up: AtomicBool,
     funds: RwLock<HashMap<Id, Arc<Funds>>>,
@@ -37,6 +39,7 @@ pub(super) struct Inner {
     /// Something is wrong with the registration: look now.
     pub(super) look: Notify,
     pub(super) revision: watch::Sender<i64>,
+    pub(super) position: watch::Sender<Position>,
     pub(super) counters: Arc<Counters>,
     pub(super) queue: Queue,
     pub(super) window: Window,
@@ -55,12 +58,14 @@ impl Inner {
             runtime: Handle::current(),
             ids: Ids::new(process.node),
             process: AtomicI64::new(process.id.get()),
+            opened: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             store_up: AtomicBool::new(true),
             funds: RwLock::default(),
             keys: Mutex::default(),
             look: Notify::new(),
             revision: watch::Sender::new(0),
+            position: watch::Sender::new(Position { of: 1, rank: 0 }),
             queue: Queue::new(Arc::clone(&counters)),
             counters,
             window: Window::default(),
@@ -89,6 +94,11 @@ impl Inner {
 
     pub(super) fn draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Whether new requests are taken.
+    pub(super) fn serves(&self) -> bool {
+        self.opened.load(Ordering::Relaxed) && !self.draining()
     }
 
     pub(super) fn funds(self: &Arc<Self>, account: &store::Account) -> Arc<Funds> {

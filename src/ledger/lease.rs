@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::give::Give;
 use super::inner::Inner;
 use crate::money::Nanos;
-use crate::store::{self, Ask, Error, Millis, Owner, Pulse};
+use crate::store::{self, Ask, Error, Millis, Owner, Position, Pulse};
 
 /// How often the store is asked what has changed and what others want.
 const PULSE: Duration = Duration::from_millis(200);
@@ -73,10 +73,11 @@ impl Inner {
         Ok(())
     }
 
-    async fn heed(self: &Arc<Self>, pulse: Pulse) {
+    pub(super) async fn heed(self: &Arc<Self>, pulse: Pulse) {
         if !pulse.registered {
             return self.register_anew().await;
         }
+        self.stand(pulse.position).await;
         self.revision.send_if_modified(|known| {
             let newer = *known != pulse.revision;
             *known = pulse.revision;
@@ -85,6 +86,30 @@ impl Inner {
         for ask in pulse.asks {
             self.answer(ask).await;
         }
+    }
+
+    /// Takes the place among those that serve, where the store knows as it is whether this process does.
+    async fn stand(&self, position: Option<Position>) {
+        match position {
+            Some(position) if self.serves() => {
+                let news = |known: &mut Position| std::mem::replace(known, position) != position;
+                if self.position.send_if_modified(news) {
+                    tracing::info!(?position, "limits are shared anew among the processes that serve");
+                }
+            }
+            None if !self.serves() => {}
+            // Registered anew, or what was said did not reach the store.
+            _ => {
+                if let Err(error) = self.tell_whether_it_serves().await {
+                    tracing::debug!(%error, "the others do not know yet whether requests are taken here");
+                }
+            }
+        }
+    }
+
+    /// Those that serve share the limits. Where the store is not there, everybody's part stays as it was.
+    pub(super) async fn tell_whether_it_serves(&self) -> store::Result<()> {
+        self.bounded(self.store.serve(self.process(), self.serves())).await
     }
 
     /// Gives another process of what is free here.

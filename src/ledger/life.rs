@@ -12,7 +12,7 @@ use super::fill::Filler;
 use super::inner::Inner;
 use super::journal::{Lock, Log, Target, Writer};
 use super::settings::{Durability, Settings, StartError};
-use crate::store::SharedStore;
+use crate::store::{self, SharedStore};
 
 /// How long the end waits for the store, once all is written, and how often it looks.
 const STOP: Duration = Duration::from_secs(10);
@@ -72,10 +72,25 @@ impl Inner {
         Ok(Target::Journal(Arc::new(Mutex::new(log))))
     }
 
-    /// Takes no more requests, and gives back what is free.
+    /// Takes requests from here on, with the part of every limit that the place among those that serve gives.
+    pub(super) async fn open(self: &Arc<Self>) -> store::Result<()> {
+        self.opened.store(true, Ordering::Relaxed);
+        self.tell_whether_it_serves().await?;
+        let pulse = self.bounded(self.store.pulse(self.process())).await?;
+        self.heed(pulse).await;
+        Ok(())
+    }
+
+    /// Takes no more requests, and gives back what is free: its part of every limit, and money.
     pub(super) async fn drain(&self) {
+        let served = self.serves();
         self.draining.store(true, Ordering::Relaxed);
-        self.give_all_back().await;
+        let leave = async {
+            if served && let Err(error) = self.tell_whether_it_serves().await {
+                tracing::warn!(%error, "the others do not know yet that no more requests are taken here");
+            }
+        };
+        tokio::join!(leave, self.give_all_back());
     }
 
     /// Writes and fills what is left, then releases the registration. Whether nothing is left in the journal.

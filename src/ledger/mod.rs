@@ -50,7 +50,7 @@ use self::inner::Inner;
 use self::life::Tasks;
 pub use self::settings::{Durability, NotReady, Settings, StartError};
 pub use self::stats::Stats;
-use crate::store::{self, Id, Ids, Row, SharedStore};
+use crate::store::{self, Id, Ids, Position, Row, SharedStore};
 
 /// The ledger of this process. Clones are the same one; when the last is dropped without [`stop`](Self::stop), its tasks
 /// end as in a crash: nothing is lost, and the next process replays the journal.
@@ -143,7 +143,21 @@ impl Ledger {
         self.0.inner.revision.subscribe()
     }
 
-    /// The process takes no more requests: gives back what is free, now and as requests end.
+    /// The process takes requests from here on: it has a place among those that do, which share the limits.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn open(&self) -> store::Result<()> {
+        self.0.inner.open().await
+    }
+
+    /// The place of this process among those that serve, as it changes. While the store is not there it stays as it was.
+    pub fn position(&self) -> watch::Receiver<Position> {
+        self.0.inner.position.subscribe()
+    }
+
+    /// The process takes no more requests: gives back what is free, now and as requests end, and its part of the limits.
     pub async fn drain(&self) {
         self.0.inner.drain().await;
     }

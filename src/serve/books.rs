@@ -8,6 +8,7 @@ use crate::config::{Config, Durability, StoreUrl};
 use crate::directory::{Directory, Numbers};
 use crate::ledger::{self, Ledger, Settings};
 use crate::store::{self, SharedStore};
+use crate::wiring::{self, Share};
 
 /// Bytes of charges that may wait for the store, over which requests are refused: days of a busy gateway's.
 const MOST_WAITING: u64 = 8 << 30;
@@ -25,6 +26,8 @@ pub struct Books {
     pub directory: Directory,
     /// What limits count by.
     pub numbers: Arc<Numbers>,
+    /// The part of every limit that is this process's to give, among those on the same store.
+    pub share: Share,
 }
 
 /// Why the books cannot be opened.
@@ -69,12 +72,16 @@ impl Books {
         let numbers = Arc::new(Numbers::default());
         let directory = Directory::open(Arc::clone(&store), ledger.clone(), config, Arc::clone(&numbers)).await?;
         tokio::spawn(directory.clone().follow());
+        // Last, as this takes of the limits of those that serve already.
+        ledger.open().await?;
+        let share = wiring::share(ledger.position());
         tracing::info!(keys = directory.len(), "the store is open");
         Ok(Some(Self {
             store,
             ledger,
             directory,
             numbers,
+            share,
         }))
     }
 }

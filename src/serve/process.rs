@@ -8,6 +8,7 @@ use super::signals::Signals;
 use super::upgrade::{RunDir, UpgradeError};
 use super::{Books, Gateway};
 use crate::config::{Loaded, Loader};
+use crate::ledger::Ledger;
 use crate::telemetry::{self, AccessLog, Telemetry};
 
 /// `tollgate serve`: runs until it is told to end, or until another process with `upgrade` has taken over.
@@ -79,13 +80,14 @@ async fn serve(path: &Path, loaded: Loaded, upgrade: bool) -> ExitCode {
         Ok(books) => books,
         Err(error) => return fail(&error),
     };
+    let ledger = books.as_ref().map(|books| books.ledger.clone());
     let mut gateway = match Gateway::start_on(loaded.config, telemetry, books, taken.unwrap_or_default()) {
         Ok(gateway) => gateway,
-        Err(error) => return fail(&error),
+        Err(error) => return leave(ledger, &error).await,
     };
     let relief = match settle(run_dir.as_ref(), &mut gateway) {
         Ok(relief) => relief,
-        Err(error) if upgrade => return fail(&error),
+        Err(error) if upgrade => return leave(ledger, &error).await,
         Err(error) => {
             tracing::warn!(%error, "this process cannot be upgraded in place");
             None
@@ -131,6 +133,14 @@ fn settle(
 ) -> Result<Option<tokio::sync::oneshot::Receiver<()>>, UpgradeError> {
     let sockets = std::mem::take(&mut gateway.sockets);
     run_dir.map(|run_dir| run_dir.settle(sockets)).transpose()
+}
+
+/// Whoever serves goes on with the whole of every limit at once, and not when the lease ends.
+async fn leave(ledger: Option<Ledger>, error: &dyn std::error::Error) -> ExitCode {
+    if let Some(ledger) = ledger {
+        ledger.stop().await;
+    }
+    fail(error)
 }
 
 fn fail(error: &dyn std::error::Error) -> ExitCode {

@@ -23,6 +23,7 @@ use crate::directory::Directory;
 use crate::ledger::Ledger;
 use crate::proxy::{HttpVersion, Lifecycle, Origin, OriginSettings, TlsFiles};
 use crate::telemetry::Telemetry;
+use crate::wiring::Share;
 use crate::wiring::limits::{Counted, Numbers};
 
 /// One account may hold at most this part of the memory for bodies.
@@ -95,10 +96,18 @@ impl State {
     pub fn new(config: &config::Config, telemetry: Telemetry, lifecycle: Lifecycle) -> Self {
         let numbers = Arc::new(Numbers::default());
         let directory = Directory::fixed(config, Arc::clone(&numbers));
-        Self::with_keys(config, telemetry, lifecycle, numbers, directory, None)
+        Self::with_keys(
+            config,
+            telemetry,
+            lifecycle,
+            numbers,
+            directory,
+            None,
+            &Share::default(),
+        )
     }
 
-    /// The same with the keys of `directory`, whose requests are charged to `ledger`.
+    /// The same with the keys of `directory`, whose requests are charged to `ledger`, and with this share of every limit.
     pub fn with_keys(
         config: &config::Config,
         telemetry: Telemetry,
@@ -106,6 +115,7 @@ impl State {
         numbers: Arc<Numbers>,
         directory: Directory,
         ledger: Option<Ledger>,
+        share: &Share,
     ) -> Self {
         let life = lifecycle.clone();
         Self(Arc::new(Inner {
@@ -113,9 +123,9 @@ impl State {
             telemetry,
             lifecycle,
             budget: Budget::new(bytes(config.server.max_buffered), OWNER_SHARE),
-            requests: Buckets::new(),
-            tokens: Buckets::new(),
-            slots: Slots::new(),
+            requests: Buckets::sharing(share.clone()),
+            tokens: Buckets::sharing(share.clone()),
+            slots: Slots::sharing(share.clone()),
             numbers,
             directory,
             ledger,
@@ -262,7 +272,8 @@ impl Backend {
     }
 
     /// A place among the requests that the backend takes at once. They are counted by the backend's name: neither a new
-    /// limit nor a new address forgets the requests that are under way.
+    /// limit nor a new address forgets the requests that are under way. By this process alone: it is for what a backend
+    /// can bear of one, and no caller was promised anything.
     pub fn place(&self) -> Result<Place, Rejection> {
         let most = self.config.max_concurrency.map_or(usize::MAX, NonZeroUsize::get);
         if self.places.fetch_add(1, Ordering::Relaxed) >= most {

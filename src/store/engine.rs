@@ -84,6 +84,10 @@ impl Store for Engine {
         within!(LIMIT, self.begin(), |tx| processes::beat(tx, process, lease_end))
     }
 
+    async fn serve(&self, process: Id, serves: bool) -> Result<()> {
+        within!(LIMIT, self.begin(), |tx| processes::serve(tx, process, serves))
+    }
+
     async fn pulse(&self, process: Id) -> Result<Pulse> {
         within!(LIMIT, self.read(), |tx| processes::pulse(tx, process))
     }

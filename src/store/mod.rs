@@ -56,11 +56,13 @@ use crate::money::Nanos;
 pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     // --- processes and what they may spend ---
 
-    /// A process starts to serve: its id, and a `node` that no other registered process has. It stays registered until
-    /// `lease_end`, unless it beats.
+    /// A process is there: its id, and a `node` that no other registered process has. It stays registered until
+    /// `lease_end`, unless it beats. It does not serve yet.
     async fn register(&self, lease_end: Millis) -> Result<Process>;
     /// The process is alive until then. [`Error::NotFound`]: it is no longer registered.
     async fn beat(&self, process: Id, lease_end: Millis) -> Result<()>;
+    /// The process takes requests from now on, or does no longer. [`Error::NotFound`]: it is no longer registered.
+    async fn serve(&self, process: Id, serves: bool) -> Result<()>;
     /// What has changed, and what is asked of this process. Cheap: it is called several times a second.
     async fn pulse(&self, process: Id) -> Result<Pulse>;
     /// Ends a process: what it held goes back. Idempotent. Called by itself at its end, and, after its journal was

@@ -346,6 +346,15 @@ pub struct Process {
     pub node: u8,
 }
 
+/// A process's place among those that serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// How many serve, this one included.
+    pub of: u32,
+    /// How many of them were registered before this one.
+    pub rank: u32,
+}
+
 /// What has changed since a process last looked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pulse {
@@ -355,6 +364,8 @@ pub struct Pulse {
     pub asks: Vec<Ask>,
     /// Whether the process is still registered: no, when its lease ended and another has taken what it held.
     pub registered: bool,
+    /// Its place among those that serve, if it does.
+    pub position: Option<Position>,
 }
 
 /// Accounts and keys that changed.

@@ -15,7 +15,10 @@ use super::failure::failed;
 use super::migrate::migrate;
 use super::session::Tx;
 
-const MIGRATIONS: &[&str] = &[include_str!("migrations/postgres/0001_begin.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/postgres/0001_begin.sql"),
+    include_str!("migrations/postgres/0002_serves.sql"),
+];
 const CONNECTIONS: u32 = 8;
 
 /// Connects; the database must be there.

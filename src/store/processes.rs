@@ -1,4 +1,4 @@
-//! Processes that serve, and what they tell each other.
+//! Processes that are there, which of them serve, and what they tell each other.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use super::allotments::{ASK_LIVES, owner};
 use super::id::STORE_NODE;
 use super::session::Tx;
 use super::value::values;
-use super::{Ask, Error, Id, Millis, Process, Pulse, Result, meta};
+use super::{Ask, Error, Id, Millis, Position, Process, Pulse, Result, meta};
 use crate::money::Nanos;
 
 /// A new process. Its node is the next one that is free, not the least: one that has just ended may still make ids.
@@ -22,7 +22,7 @@ pub(super) async fn register(tx: &mut Tx, lease_end: Millis) -> Result<Process> 
         .map(|step| (last + step).rem_euclid(nodes))
         .find(|node| !used.contains(node));
     let node = node.ok_or_else(|| Error::Refused(format!("{nodes} processes are registered: no more are possible")))?;
-    let sql = "INSERT INTO processes (id, node, lease_end) VALUES ($1, $2, $3)";
+    let sql = "INSERT INTO processes (id, node, lease_end, serves) VALUES ($1, $2, $3, 0)";
     tx.run(sql, values![id, node, lease_end]).await?;
     tx.run("UPDATE meta SET last_node = $1", values![node]).await?;
     let node = u8::try_from(node).map_err(|_| Error::Corrupt("a node is beyond 8 bits".to_owned()))?;
@@ -38,11 +38,28 @@ pub(super) async fn beat(tx: &mut Tx, process: Id, lease_end: Millis) -> Result<
     }
 }
 
+/// It takes requests, or does no longer.
+pub(super) async fn serve(tx: &mut Tx, process: Id, serves: bool) -> Result<()> {
+    let sql = "UPDATE processes SET serves = $2 WHERE id = $1";
+    match tx.run(sql, values![process, serves]).await? {
+        0 => Err(Error::NotFound("process")),
+        _ => Ok(()),
+    }
+}
+
 /// What it should know.
 pub(super) async fn pulse(tx: &mut Tx, process: Id) -> Result<Pulse> {
-    let sql = "SELECT revision, (SELECT COUNT(*) FROM processes WHERE id = $1) FROM meta";
+    // Ids grow, so they are the order in which processes came.
+    let sql = "SELECT revision,
+        (SELECT COUNT(*) FROM processes WHERE id = $1),
+        (SELECT COUNT(*) FROM processes WHERE id = $1 AND serves = 1),
+        (SELECT COUNT(*) FROM processes WHERE serves = 1),
+        (SELECT COUNT(*) FROM processes WHERE serves = 1 AND id < $1) FROM meta";
     let mut row = tx.one(sql, values![process]).await?;
-    let (revision, registered) = (row.next()?, row.next()?);
+    let (revision, registered, serves): (_, _, bool) = (row.next()?, row.next()?, row.next()?);
+    // At most as many as there are nodes.
+    let mut count = || Ok::<_, Error>(u32::try_from(row.next::<i64>()?).unwrap_or(u32::MAX));
+    let (of, rank) = (count()?, count()?);
     let sql = "SELECT a.kind, a.owner, a.amount FROM asks a JOIN allotments t ON t.owner = a.owner
         WHERE t.process = $1 AND t.amount > 0 AND a.process <> $1 AND a.time > $2";
     let since = Millis(Millis::now().0 - ASK_LIVES);
@@ -59,10 +76,11 @@ pub(super) async fn pulse(tx: &mut Tx, process: Id) -> Result<Pulse> {
         revision,
         asks: asks.collect(),
         registered,
+        position: serves.then_some(Position { of, rank }),
     })
 }
 
-/// It serves no longer.
+/// It is gone.
 pub(super) async fn release(tx: &mut Tx, process: Id) -> Result<()> {
     tx.row("SELECT id FROM processes WHERE id = $1 FOR UPDATE", values![process])
         .await?;
@@ -76,7 +94,7 @@ pub(super) async fn release(tx: &mut Tx, process: Id) -> Result<()> {
     Ok(())
 }
 
-/// Whoever did not beat serves no longer.
+/// Whoever did not beat is gone.
 pub(super) async fn release_expired(tx: &mut Tx, now: Millis) -> Result<Vec<Id>> {
     let sql = "SELECT id FROM processes WHERE lease_end < $1 ORDER BY id FOR UPDATE";
     let mut released = Vec::new();

@@ -12,7 +12,10 @@ use super::failure::failed;
 use super::migrate::migrate;
 use super::session::Tx;
 
-const MIGRATIONS: &[&str] = &[include_str!("migrations/sqlite/0001_begin.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/sqlite/0001_begin.sql"),
+    include_str!("migrations/sqlite/0002_serves.sql"),
+];
 /// How long another process may hold the file.
 const BUSY: Duration = Duration::from_secs(5);
 const READERS: u32 = 4;

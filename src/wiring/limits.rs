@@ -1,4 +1,8 @@
 //! Whose limits a request counts against, and which limits those are.
+//!
+//! They are whole ones here: which part of them this process enforces, the buckets and slots know from
+//! their [`Share`](super::Share), when they count. So an answer shows the limit that was promised, and a request that was under way when the share
+//! changed is settled by the new one.
 
 use std::num::NonZeroU64;
 

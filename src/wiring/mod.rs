@@ -6,9 +6,11 @@ mod charge;
 pub mod limits;
 mod quote;
 pub mod row;
+mod share;
 mod trace;
 
 pub use caller::{Caller, Keys, contains};
 pub use catalogue::Catalogue;
 pub use quote::Quote;
+pub use share::{Share, share};
 pub use trace::{Trace, TraceLayer};

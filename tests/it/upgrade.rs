@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use tollgate::store::{self, Millis, Position};
+
 use crate::support::client::{Client, Speaks};
 use crate::support::gateway::{Setup, chat, scripted};
 use crate::support::process::Process;
@@ -106,6 +108,43 @@ async fn an_upgrade_of_nothing_is_refused() {
     let mut process = Process::spawn(&path, &["--upgrade"], &[]);
     process.says("no running gateway").await;
     assert_eq!(process.end().await.0, Some(1));
+}
+
+/// Nor does it keep a part of the limits, which the store would leave to it until its lease ends.
+#[tokio::test]
+async fn an_upgrade_that_fails_takes_part_in_no_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let here = dir.path().display();
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let setup = |more: &str| {
+        Setup::over("127.0.0.1:1".parse().unwrap())
+            .server(&format!("run_dir = '{here}/run'\naccess_log = false\n{more}"))
+            .model("scripted", "route = [{ backend = \"main\" }]\nprice = \"free\"")
+            .text(&format!(
+                "[store]\nurl = \"sqlite://{here}/tollgate.db\"\n[ledger]\npath = \"{here}/journal\""
+            ))
+            .key("ci", "account = \"acme\"")
+    };
+    let (good, bad) = (dir.path().join("good.toml"), dir.path().join("bad.toml"));
+    std::fs::write(&good, setup("").toml()).unwrap();
+    let elsewhere = format!("h2c_listen = \"{}\"", taken.local_addr().unwrap());
+    std::fs::write(&bad, setup(&elsewhere).toml()).unwrap();
+    let mut old = Process::spawn(&good, &[], &[]);
+    old.listens().await;
+    let mut new = Process::spawn(&bad, &["--upgrade"], &[]);
+    new.says("the store is open").await;
+    new.says("cannot listen on").await;
+    assert_eq!(new.end().await.0, Some(1));
+
+    let store = store::open(&format!("sqlite://{here}/tollgate.db")).await.unwrap();
+    let probe = store.register(Millis(Millis::now().0 + 30_000)).await.unwrap();
+    store.serve(probe.id, true).await.unwrap();
+    let position = store.pulse(probe.id).await.unwrap().position;
+    assert_eq!(
+        position,
+        Some(Position { of: 2, rank: 1 }),
+        "the old process and this test"
+    );
 }
 
 /// A new process that cannot start leaves the old one as it was, to be upgraded by the next.

@@ -40,6 +40,7 @@ use tower_service::Service;
 
 pub use self::slots::{Permit, Slots};
 pub use crate::keyed::{Picks, Policy};
+pub use crate::share::Share;
 use crate::{Reason, Rejection};
 
 /// Nobody knows when a slot will be free: soon, as requests go.

@@ -3,6 +3,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use crate::keyed::{Picks, Shards};
+use crate::share::Share;
 
 /// How many requests run at once, by key. A key with none is forgotten.
 ///
@@ -10,6 +11,7 @@ use crate::keyed::{Picks, Shards};
 /// is built anew.
 pub struct Slots<K> {
     counts: Arc<Shards<K, u64>>,
+    share: Share,
 }
 
 /// A place in the count of each of its keys, given back when dropped.
@@ -24,8 +26,15 @@ pub struct Permit<K: Hash + Eq> {
 impl<K: Hash + Eq> Slots<K> {
     /// Slots, all free.
     pub fn new() -> Self {
+        Self::sharing(Share::default())
+    }
+
+    /// The same, of which this process gives this share. When it becomes less, whoever holds a slot keeps it, and nobody
+    /// gets one till fewer are taken than the share.
+    pub fn sharing(share: Share) -> Self {
         Self {
             counts: Arc::new(Shards::new()),
+            share,
         }
     }
 
@@ -35,9 +44,10 @@ impl<K: Hash + Eq> Slots<K> {
     where
         K: Clone,
     {
+        let part = self.share.now();
         self.counts.with(&picks, |held| {
             for (i, (key, limit)) in picks.iter().enumerate() {
-                if held.place(i).get(key).copied().unwrap_or(0) >= *limit {
+                if held.place(i).get(key).copied().unwrap_or(0) >= part.of(*limit) {
                     return None;
                 }
             }
@@ -91,6 +101,7 @@ impl<K> Clone for Slots<K> {
     fn clone(&self) -> Self {
         Self {
             counts: self.counts.clone(),
+            share: self.share.clone(),
         }
     }
 }
@@ -146,6 +157,24 @@ mod tests {
         drop(other);
         assert!(slots.is_empty());
         assert!(slots.acquire(Picks::from_iter([(1, 0)])).is_none(), "a limit of none");
+    }
+
+    #[test]
+    fn a_share_that_shrinks_takes_no_slot_away() {
+        let share = Share::default();
+        let slots = Slots::sharing(share.clone());
+        let four = || Picks::from_iter([(1, 4)]);
+        let mut held: Vec<_> = (0..4).map(|_| slots.acquire(four()).unwrap()).collect();
+        share.set(2, 0);
+        for taken in (2..=4).rev() {
+            assert!(slots.clone().acquire(four()).is_none(), "{taken} of 2 are taken");
+            held.pop();
+        }
+        held.push(slots.acquire(four()).unwrap());
+        assert!(slots.acquire(four()).is_none());
+        share.set(1, 0);
+        held.push(slots.acquire(four()).unwrap());
+        assert_eq!(slots.in_use(1), 3);
     }
 
     #[test]

@@ -9,6 +9,10 @@
 //! `x-ratelimit-{limit,remaining,reset}-requests` and `…-tokens`. Several of these layers may be stacked: the tightest
 //! of all is shown. Answers of another service's limits must have lost such headers before.
 //!
+//! Where several processes serve the same callers, a [`Share`] makes each enforce its part. The limit that is shown stays
+//! the whole one, the one that callers were promised; what remains and when it is full again is told of the part, which
+//! is what decides about the next request here. So `remaining` promises no more than there is.
+//!
 //! What a request took is given back when another limit or want of credit refuses it further in; a request refused for
 //! what it says still counts.
 //!
@@ -54,6 +58,7 @@ pub use self::buckets::{Buckets, Exhausted, State};
 use self::headers::{Names, REQUESTS};
 pub use self::tokens::{Estimate, TokenLimit, TokenLimitFuture, TokenLimitLayer, TokenReservation};
 pub use crate::keyed::{Picks, Policy};
+pub use crate::share::Share;
 use crate::{Reason, Rejection};
 
 /// Puts [`RateLimit`] around a service; see the [module](self).

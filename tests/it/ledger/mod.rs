@@ -3,6 +3,7 @@
 mod crash;
 mod kill;
 mod outage;
+mod places;
 mod several;
 mod shortage;
 

@@ -9,3 +9,4 @@ mod leak;
 mod outage;
 mod processes;
 mod refusals;
+mod shares;

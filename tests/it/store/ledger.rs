@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use tollgate::money::Nanos;
-use tollgate::store::{Ask, Day, Error, Ids, KeyTerms, Millis, Owner, Period};
+use tollgate::store::{Ask, Day, Error, Ids, KeyTerms, Millis, Owner, Period, Position};
 
 use super::{Fixture, account, cents, key, process, row, sums_up, take_all, terms};
 
@@ -22,6 +22,55 @@ pub(super) async fn nodes_are_unique_and_processes_beat(f: Fixture) {
     assert!(!f.store.pulse(one.id).await.unwrap().registered);
     // Not the node that has just ended: its ids may still be on their way.
     assert!(!nodes.contains(&process(&f.store).await.node));
+}
+
+pub(super) async fn those_that_serve_know_their_place(f: Fixture) {
+    let mut processes = Vec::new();
+    for _ in 0..4 {
+        processes.push(process(&f.store).await.id);
+    }
+    let places = async || {
+        let mut places = Vec::new();
+        for process in &processes {
+            let pulse = f.store.pulse(*process).await.unwrap();
+            places.push(pulse.position.map(|Position { of, rank }| (rank, of)));
+        }
+        places
+    };
+    assert_eq!(places().await, [None; 4], "none serves yet");
+    // In another order than they came.
+    for place in [2, 0, 3, 0] {
+        f.store.serve(processes[place], true).await.unwrap();
+    }
+    assert_eq!(places().await, [Some((0, 3)), None, Some((1, 3)), Some((2, 3))]);
+    f.store.serve(processes[1], true).await.unwrap();
+    f.store.serve(processes[0], false).await.unwrap();
+    assert_eq!(places().await, [None, Some((0, 3)), Some((1, 3)), Some((2, 3))]);
+    assert!(
+        f.store.pulse(processes[0]).await.unwrap().registered,
+        "it drains, and is there"
+    );
+    // A beat says nothing of it.
+    let later = Millis(Millis::now().0 + 60_000);
+    f.store.beat(processes[0], later).await.unwrap();
+    assert_eq!(places().await[0], None);
+    f.store.release(processes[2]).await.unwrap();
+    assert_eq!(places().await, [None, Some((0, 2)), None, Some((1, 2))]);
+    f.store.beat(processes[1], Millis(Millis::now().0 - 1)).await.unwrap();
+    f.store.release_expired(Millis::now()).await.unwrap();
+    assert_eq!(places().await, [None, None, None, Some((0, 1))]);
+    let gone = f.store.serve(processes[2], true).await;
+    assert!(matches!(gone, Err(Error::NotFound("process"))), "{gone:?}");
+}
+
+/// The version before does not know whether it serves: it is taken to do, from its start to its end.
+pub(super) async fn the_version_before_serves(f: Fixture) {
+    let me = process(&f.store).await.id;
+    f.store.serve(me, true).await.unwrap();
+    f.tamper("INSERT INTO processes (id, node, lease_end) VALUES (1, 250, 9000000000000)")
+        .await;
+    let pulse = f.store.pulse(me).await.unwrap();
+    assert_eq!(pulse.position, Some(Position { of: 2, rank: 1 }));
 }
 
 pub(super) async fn a_process_takes_and_gives_back(f: Fixture) {

@@ -50,7 +50,7 @@ cases! {
     keys: keys_are_made_found_and_listed, terms_are_edited_by_revision, states_only_go_forward,
         a_rotated_key_overlaps, a_quota_covers_what_is_spent;
     changes: revisions_tell_what_changed, everything_is_loaded_in_parts, many_changes_come_in_parts;
-    ledger: nodes_are_unique_and_processes_beat, a_process_takes_and_gives_back, asks_reach_who_holds,
+    ledger: nodes_are_unique_and_processes_beat, those_that_serve_know_their_place, the_version_before_serves, a_process_takes_and_gives_back, asks_reach_who_holds,
         two_processes_never_hold_more_than_there_is, release_gives_back_and_expiry_releases, quotas_start_anew,
         a_quota_is_held_like_a_balance;
     settle: rows_settle_once, rows_sent_again_with_new_ones_settle_the_new_ones,

@@ -133,6 +133,7 @@ macro_rules! pass {
 pass! {
     register(lease_end: Millis) -> Process;
     beat(process: Id, lease_end: Millis) -> ();
+    serve(process: Id, serves: bool) -> ();
     pulse(process: Id) -> Pulse;
     release(process: Id) -> ();
     release_expired(now: Millis) -> Vec<Id>;
