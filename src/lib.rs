@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 pub mod dialect;
 pub mod directory;
+pub mod failpoint;
 pub mod ledger;
 pub mod load;
 pub mod money;

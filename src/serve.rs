@@ -108,7 +108,8 @@ impl Gateway {
         books: Option<Books>,
         mut taken: Sockets,
     ) -> Result<Self, StartError> {
-        let lifecycle = Lifecycle::new();
+        let failpoints = books.as_ref().map(|books| books.ledger.failpoints().clone());
+        let lifecycle = Lifecycle::with_failpoints(failpoints.unwrap_or_default());
         let server = &config.server;
         let mut sockets = Sockets::default();
         let mut bind = |role: &str, addresses: &[SocketAddr]| {
@@ -228,6 +229,11 @@ impl Gateway {
     /// Where it listens.
     pub fn addresses(&self) -> &Addresses {
         &self.addresses
+    }
+
+    /// What outlives a reload: limits, counts, pools.
+    pub fn state(&self) -> &State {
+        &self.state
     }
 
     /// What is in flight, and the way down.

@@ -9,6 +9,7 @@ mod count;
 mod credit;
 mod draining;
 mod errors;
+mod failing;
 mod render;
 mod route;
 mod served;
@@ -46,6 +47,7 @@ pub use self::beside::{Answering, Beside};
 use self::catalogue::CatalogueLayer;
 use self::credit::CreditLayer;
 use self::draining::DrainingLayer;
+use self::failing::place;
 pub use self::render::Faults;
 use self::render::Renderer;
 use self::route::Routes;
@@ -74,6 +76,7 @@ pub fn data_plane(config: &Config, state: &State, beside: Option<Beside>) -> Dat
     let (known, denied) = (models.clone(), Arc::clone(&config));
     let callers = wiring::Keys::new(state.directory().clone(), &config, state.numbers());
     let ledger = state.ledger().cloned();
+    let failpoints = state.lifecycle().failpoints();
     let max_body = usize::try_from(server.max_body).unwrap_or(usize::MAX);
 
     let arrival = ServiceBuilder::new()
@@ -107,7 +110,10 @@ pub fn data_plane(config: &Config, state: &State, beside: Option<Beside>) -> Dat
             checks::listener_address(&open_to, request)
         }))
         // What clients ask about themselves has paths, keys and errors of its own.
-        .layer(BesideLayer(beside))
+        .layer(BesideLayer {
+            beside,
+            failpoints: failpoints.clone(),
+        })
         // A wrong path costs nobody a look at keys.
         .layer(RequireLayer::new(|request: &mut Request<Body>| {
             checks::path_and_method(request)
@@ -116,6 +122,7 @@ pub fn data_plane(config: &Config, state: &State, beside: Option<Beside>) -> Dat
         .layer(RequireLayer::new(move |request: &mut Request<Body>| {
             checks::caller(&tag_header, ledger.as_ref(), request)
         }))
+        .layer(place!(failpoints, CallerCall, CallerHead, CallerFrame))
         // Concurrency before the rate: a request that finds no place has not been tried.
         .layer(ConcurrencyLayer::new(state.slots().clone(), |facts: &Extensions| {
             of_caller(facts, limits::concurrency)
@@ -126,6 +133,7 @@ pub fn data_plane(config: &Config, state: &State, beside: Option<Beside>) -> Dat
         // The list of models is ours to give; it counts as a request and needs no body.
         .layer(CatalogueLayer(Catalogue::new(&config)));
     let request = ServiceBuilder::new()
+        .layer(place!(failpoints, SlotCall, SlotHead, SlotFrame))
         // After the caller's limits: a throttled key must not fill the memory that all share.
         .layer(BufferLayer::new(
             buffer::Config::new(max_body, Arc::clone(state.budget())).with_owner(owner),
@@ -150,26 +158,31 @@ pub fn data_plane(config: &Config, state: &State, beside: Option<Beside>) -> Dat
             tokens,
             |request: &Request<Held>| checks::estimate(request),
         ))
+        .layer(place!(failpoints, LimitsCall, LimitsHead, LimitsFrame))
         // After every limit: a request that is not let through sets nothing aside.
         .layer(CreditLayer(state.ledger().cloned()))
-        .layer(RequireLayer::new(|request: &mut Request<Held>| checks::call(request)));
+        .layer(RequireLayer::new(|request: &mut Request<Held>| checks::call(request)))
+        .layer(place!(failpoints, CreditCall, CreditHead, CreditFrame));
     let attempts = ServiceBuilder::new()
         // A body as one pointer: what follows is half a kilobyte of it, and every layer above would move it.
         .map_response(|response: Response<_>| response.map(BodyExt::boxed_unsync))
         // What was answered before needs no backend. Who asks has passed every check by now, and has been counted.
         .layer(cache::NoteLayer)
         .layer(cache::layer(&config))
+        .layer(place!(failpoints, FetchCall, FetchHead, FetchFrame))
         // From here on once for each attempt.
         .layer(FallbackLayer::new(Routes(models)).with_budget(route::BUDGET))
+        .layer(place!(failpoints, TryCall, TryHead, TryFrame))
         // Outside of the meter, so that what is read on after the client has left is metered, too.
         .layer(DrainLayer::new(move |request: &Request<Held>| {
             route::on_disconnect(&left_behind, request)
         }))
         .layer(MeterLayer::new(settle::plan))
         // Inside of the meter: an answer that stalls is a failure that the meter must see.
-        .layer(TimeoutLayer::new(route::timeouts));
+        .layer(TimeoutLayer::new(route::timeouts))
+        .layer(place!(failpoints, ExchangeCall, ExchangeHead, ExchangeFrame));
 
-    let attempts = opaque(attempts.service(Attempt::new(telemetry)));
+    let attempts = opaque(attempts.service(Attempt::new(telemetry, failpoints.clone())));
     let request = opaque(request.service(attempts));
     let caller = opaque(caller.service(request));
     // The one erasure: the type is a paragraph long, and the body is a union of all that can answer.

@@ -91,6 +91,7 @@ pub struct Drain {
     deadline: Duration,
     slots: Arc<Semaphore>,
     spawn: Option<Arc<dyn Spawn>>,
+    worth_it: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
 }
 
 /// Reads on when the client has gone. See the [module](self).
@@ -159,7 +160,14 @@ impl Drain {
             deadline,
             slots,
             spawn: None,
+            worth_it: None,
         }
+    }
+
+    /// Goes on only with work for which this holds when the client leaves: what nobody has begun to work on need not be begun.
+    pub fn only_if(mut self, worth_it: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        self.worth_it = Some(Arc::new(worth_it));
+        self
     }
 
     /// Hands the work to `spawn`, for a server that waits for it when it ends; else it is a task that the end of the
@@ -210,6 +218,9 @@ impl<T> Drop for Kept<T> {
 
 /// Runs the rest of something, if there is a slot for it.
 fn go_on(rest: impl Future<Output = ()> + Send + 'static, drain: Drain) {
+    if drain.worth_it.is_some_and(|worth_it| !worth_it()) {
+        return;
+    }
     let Ok(runtime) = Handle::try_current() else { return };
     let Ok(slot) = drain.slots.try_acquire_owned() else {
         return;

@@ -16,6 +16,8 @@ pub(super) struct Counters {
     pub(super) lost: AtomicU64,
     /// Charges cannot be written just now.
     pub(super) failing: AtomicBool,
+    /// What writes charges is gone for good.
+    pub(super) dead: AtomicBool,
     /// No more rows are taken.
     pub(super) stopped: AtomicBool,
 }

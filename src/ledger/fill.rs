@@ -9,6 +9,7 @@ use super::counters::add;
 use super::inner::Inner;
 use super::journal::{self, Aside, Next, Reader};
 use super::settle::settle;
+use crate::failpoint;
 use crate::store::{Id, Row};
 
 /// How often the store gets rows: those of several commits together cost it less.
@@ -125,6 +126,7 @@ impl Filler {
     }
 
     async fn wait(&mut self) {
+        failpoint::pass!(self.inner.failpoints, FillRetry);
         sleep(self.pause).await;
         self.pause = (self.pause * 2).min(PAUSE.1);
     }

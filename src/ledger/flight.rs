@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::funds::Funds;
 use super::inner::Inner;
+use crate::failpoint;
 use crate::money::Nanos;
 use crate::store::{Error, Millis, Owner, Taken};
 
@@ -79,7 +80,10 @@ impl Flight {
             // What came ended what was asked for.
             if asked == 0 || taken.amount > Nanos::ZERO {
                 asked = missing.saturating_mul(need.ahead);
-                let ask = inner.store.ask(inner.process(), self.owner, Nanos::new(asked));
+                let ask = async {
+                    failpoint::at!(inner.failpoints, StoreAsk)?;
+                    inner.store.ask(inner.process(), self.owner, Nanos::new(asked)).await
+                };
                 if inner.bounded(ask).await.is_err() {
                     return self.dry();
                 }
@@ -93,7 +97,10 @@ impl Flight {
         inner.index(self.owner, self.funds.account());
         let (moves, most) = self.before(inner, need);
         let process = inner.process();
-        let take = inner.store.take(process, self.owner, most, Millis::now());
+        let take = async {
+            failpoint::at!(inner.failpoints, StoreTake)?;
+            inner.store.take(process, self.owner, most, Millis::now()).await
+        };
         match inner.bounded(take).await {
             Ok(taken) => {
                 if process == inner.process() {

@@ -15,6 +15,7 @@ use super::funds::Funds;
 use super::journal::Window;
 use super::queue::Queue;
 use super::settings::{Durability, NotReady, Settings};
+use crate::failpoint::Failpoints;
 use crate::store::{self, Error, Id, Ids, Owner, Position, Process, Row, SharedStore};
 
 /// How long the store has for one call.
@@ -45,6 +46,7 @@ pub(super) struct Inner {
     pub(super) window: Window,
     /// Rows have reached the store.
     pub(super) progress: Notify,
+    pub(super) failpoints: Failpoints,
 }
 
 // === impl Inner ===
@@ -70,6 +72,7 @@ impl Inner {
             counters,
             window: Window::default(),
             progress: Notify::new(),
+            failpoints: Failpoints::default(),
         }
     }
 
@@ -134,7 +137,7 @@ impl Inner {
         if self.counters.stopped.load(Ordering::Relaxed) {
             return Err(NotReady::Stopped);
         }
-        if self.counters.failing.load(Ordering::Relaxed) {
+        if self.counters.failing.load(Ordering::Relaxed) || self.counters.dead.load(Ordering::Relaxed) {
             return Err(NotReady::Failing);
         }
         if self.counters.bytes.load(Ordering::Relaxed) >= self.settings.max_journal {

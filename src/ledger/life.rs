@@ -46,14 +46,25 @@ impl Inner {
     async fn begin(self: &Arc<Self>) -> Result<Tasks, StartError> {
         let mut tasks = Tasks::default();
         // Whoever replays for long must not lose its own lease over it.
-        tasks.tasks.spawn(Arc::clone(self).keep_lease());
+        self.tend(&mut tasks, "keep_lease", Self::keep_lease);
         self.replay().await?;
         self.release_dead().await?;
         let target = self.target(&mut tasks).await?;
-        tasks.tasks.spawn(Writer::new(Arc::clone(self), target).run());
-        tasks.tasks.spawn(Arc::clone(self).keep_house());
-        tasks.tasks.spawn(Arc::clone(self).keep_days());
+        let writer = Writer::new(Arc::clone(self), target).run();
+        tasks.tasks.spawn(Arc::clone(self).while_it_lasts(writer));
+        self.tend(&mut tasks, "keep_house", Self::keep_house);
+        self.tend(&mut tasks, "keep_days", Self::keep_days);
         Ok(tasks)
+    }
+
+    /// Starts a task that may begin anew at any moment.
+    fn tend<F>(self: &Arc<Self>, tasks: &mut Tasks, name: &'static str, make: impl Fn(Arc<Self>) -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let inner = Arc::clone(self);
+        let make = move || make(Arc::clone(&inner));
+        tasks.tasks.spawn(Self::again_and_again(name, make));
     }
 
     /// Opens the journal, where there is one, and starts to fill the store from it.
@@ -68,7 +79,7 @@ impl Inner {
         let log = Log::create(&path, self.syncs(), self.process());
         let log = log.map_err(|error| StartError::Journal(path.clone(), error.to_string()))?;
         tasks.lock = Some(lock);
-        tasks.tasks.spawn(Filler::new(Arc::clone(self), path).run());
+        self.tend(tasks, "filler", move |inner| Filler::new(inner, path.clone()).run());
         Ok(Target::Journal(Arc::new(Mutex::new(log))))
     }
 
@@ -101,7 +112,7 @@ impl Inner {
         let until = Instant::now() + self.settings.max_wait + STOP;
         while self.counters.rows.load(Ordering::Relaxed) > 0 {
             let _look = timeout(LOOK, self.progress.notified()).await;
-            if Instant::now() >= until {
+            if Instant::now() >= until || self.counters.dead.load(Ordering::Relaxed) {
                 // What is allotted stays so: the charges in the journal come out of it.
                 let rows = self.counters.rows.load(Ordering::Relaxed);
                 tracing::error!(

@@ -35,6 +35,7 @@ mod settings;
 mod settle;
 mod stats;
 mod supply;
+mod tend;
 #[cfg(test)]
 mod tests;
 
@@ -50,6 +51,7 @@ use self::inner::Inner;
 use self::life::Tasks;
 pub use self::settings::{Durability, NotReady, Settings, StartError};
 pub use self::stats::Stats;
+use crate::failpoint::Failpoints;
 use crate::store::{self, Id, Ids, Position, Row, SharedStore};
 
 /// The ledger of this process. Clones are the same one; when the last is dropped without [`stop`](Self::stop), its tasks
@@ -171,6 +173,11 @@ impl Ledger {
         if let Some(lock) = lock.filter(|_| clean) {
             lock.remove();
         }
+    }
+
+    /// Where a test can break what it does, and what is charged to it.
+    pub fn failpoints(&self) -> &Failpoints {
+        &self.0.inner.failpoints
     }
 
     /// Numbers for metrics.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::inner::Inner;
+use crate::failpoint;
 use crate::store::{Error, Id, Row};
 
 /// How long the store has for the rows of one call.
@@ -21,10 +22,11 @@ pub(super) async fn settle<'a>(inner: &Inner, process: Id, rows: &'a [Row]) -> R
     let mut refused = Vec::new();
     let mut parts = vec![rows];
     while let Some(part) = parts.pop() {
-        let (Some(row), settled) = (
-            part.first(),
-            inner.within(CALL, inner.store.settle(process, part)).await,
-        ) else {
+        let settling = async {
+            failpoint::at!(inner.failpoints, StoreSettle)?;
+            inner.store.settle(process, part).await
+        };
+        let (Some(row), settled) = (part.first(), inner.within(CALL, settling).await) else {
             continue;
         };
         match settled {

@@ -55,7 +55,7 @@ impl Inner {
             late: get(&counters.late),
             lost: get(&counters.lost),
             store_up: self.store_up(),
-            writable: !counters.failing.load(Ordering::Relaxed),
+            writable: !counters.failing.load(Ordering::Relaxed) && !counters.dead.load(Ordering::Relaxed),
             ..Stats::default()
         };
         for funds in self.all() {

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::flight::{Flight, Need};
 use super::funds::{Funds, KeyFunds, Short};
 use super::hold::Hold;
+use crate::failpoint;
 use crate::money::Nanos;
 use crate::store::Owner;
 
@@ -211,6 +212,11 @@ impl Funds {
                 _ => Step::Enough,
             }
         };
+        let failpoints = self
+            .ledger
+            .upgrade()
+            .map(|inner| inner.failpoints.clone())
+            .unwrap_or_default();
         let mut news = match step {
             Step::Enough => return true,
             Step::Dry => return false,
@@ -227,6 +233,10 @@ impl Funds {
             }
         };
         // Closed is as good as changed: the shortage has been dealt with.
-        timeout_at(until, news.changed()).await.is_ok()
+        let waiting = async {
+            failpoint::pass!(failpoints, SupplyWait);
+            let _closed = news.changed().await;
+        };
+        timeout_at(until, waiting).await.is_ok()
     }
 }

@@ -19,6 +19,7 @@ use tower::Service;
 use super::body::Body;
 use super::lifecycle::{InFlight, Lifecycle, rises};
 use super::session::Exchange;
+use crate::failpoint;
 
 /// How much of a head is read at first; Pingora's own figure.
 const HEAD_BYTES: usize = 4096;
@@ -141,14 +142,13 @@ where
 
     /// Reads a head whose first bytes are there, or on a connection that is new.
     async fn read_head(&self, session: &mut ServerSession, shutdown: &watch::Receiver<bool>) -> Head {
-        let Some(read) = patiently(
-            session.read_request(),
-            self.settings.client_timeout,
-            &self.settings,
-            shutdown,
-        )
-        .await
-        else {
+        let reading = async {
+            if failpoint::at!(self.lifecycle.failpoints(), HeadArrival).is_err() {
+                return Ok(false);
+            }
+            session.read_request().await
+        };
+        let Some(read) = patiently(reading, self.settings.client_timeout, &self.settings, shutdown).await else {
             return Head::Fault(Fault::HeadTimeout);
         };
         match read {
@@ -173,6 +173,7 @@ where
         shutdown: &watch::Receiver<bool>,
     ) -> Option<ReusedHttpStream> {
         let mut settings = HttpPersistentSettings::for_session(&session);
+        failpoint::at!(self.lifecycle.failpoints(), AnswerFinish).ok()?;
         let (mut stream, begun) = session.finish().await.ok()??.into_parts();
         drop(in_flight);
         let begun = match begun {
@@ -192,6 +193,7 @@ where
         };
         let (mut head, body) = self.render.render(fault, request).into_parts();
         head.headers.insert(http::header::CONTENT_LENGTH, body.len().into());
+        failpoint::pass!(self.lifecycle.failpoints(), FaultWrite);
         if session.write_response_header(Box::new(head.into())).await.is_ok() {
             // The client may be gone, and then nobody is left to tell.
             let _ = session.write_response_body(body, true).await;

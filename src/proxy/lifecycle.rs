@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::{Notify, watch};
 
+use crate::failpoint::{self, Failpoints};
+
 /// What is in flight, and how far the process is on its way down. Clones are the same life.
 #[derive(Clone, Debug)]
 pub struct Lifecycle(Arc<Life>);
@@ -23,6 +25,7 @@ struct Life {
     stopped: AtomicBool,
     /// Whether there was anything to cut.
     cut: AtomicBool,
+    failpoints: Failpoints,
 }
 
 /// A request in flight, while it lives.
@@ -45,6 +48,11 @@ impl Default for Lifecycle {
 impl Lifecycle {
     /// A life at its beginning.
     pub fn new() -> Self {
+        Self::with_failpoints(Failpoints::default())
+    }
+
+    /// The same, in which a test can break requests.
+    pub fn with_failpoints(failpoints: Failpoints) -> Self {
         Self(Arc::new(Life {
             in_flight: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
@@ -54,12 +62,23 @@ impl Lifecycle {
             stop: watch::Sender::new(false),
             stopped: AtomicBool::new(false),
             cut: AtomicBool::new(false),
+            failpoints,
         }))
+    }
+
+    /// Where a test can break its requests.
+    pub fn failpoints(&self) -> &Failpoints {
+        &self.0.failpoints
     }
 
     /// How many requests have begun and not ended.
     pub fn in_flight(&self) -> usize {
         self.0.in_flight.load(Ordering::Acquire)
+    }
+
+    /// How many connections of clients are open.
+    pub fn connections(&self) -> usize {
+        self.0.connections.load(Ordering::Acquire)
     }
 
     /// Whether the process is on its way down.
@@ -97,6 +116,10 @@ impl Lifecycle {
         let behind = Behind(self.clone());
         let mut stop = self.stopped();
         runtime.spawn(async move {
+            let work = async {
+                failpoint::pass!(behind.0.failpoints(), Behind);
+                work.await;
+            };
             tokio::select! {
                 biased;
                 () = rises(&mut stop) => {}

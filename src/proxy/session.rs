@@ -19,6 +19,7 @@ use super::body::{Body, BodyError};
 use super::edge::{ConnInfo, Edge};
 use super::handoff::{Producer, handoff};
 use super::lifecycle::{Lifecycle, rises};
+use crate::failpoint::{self, Failpoints};
 
 /// How much of an upload that nobody reads is taken off the wire, so that the client sees its answer and not a reset.
 const DISCARD_BYTES: usize = 16 << 20;
@@ -179,14 +180,20 @@ impl Exchange {
         mut stop: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<F::Output, Stop> {
         loop {
-            let Self { session, upload, .. } = self;
+            let Self {
+                session,
+                upload,
+                lifecycle,
+                ..
+            } = self;
+            let failpoints = lifecycle.failpoints();
             let reads = matches!(upload.state, UploadState::Wanted | UploadState::Done);
             let asks = upload.state == UploadState::Unasked;
             let left = upload.left();
             tokio::select! {
                 biased;
                 output = out.as_mut() => return Ok(output),
-                read = read(session, left), if reads => {
+                read = read(session, left, failpoints), if reads => {
                     upload.took(read)?;
                     if upload.state == UploadState::Unasked && session.is_body_done() {
                         upload.finish();
@@ -195,6 +202,7 @@ impl Exchange {
                 () = std::future::poll_fn(|cx| upload.producer.poll_wanted(cx)), if asks => {
                     upload.ask();
                     if std::mem::take(&mut upload.expects_continue) {
+                        failpoint::at!(failpoints, ContinueWrite).map_err(|_| Stop::Gone)?;
                         session.write_continue_response().await.map_err(|_| Stop::Gone)?;
                     }
                 }
@@ -214,14 +222,22 @@ impl Exchange {
         let bodiless = self.is_bodiless(head.status);
         self.frame(&mut head, &body, version);
         self.decide_keepalive(&head, version);
-        let writing = self.session.write_response_header(Box::new(head.into()));
+        let failpoints = self.lifecycle.failpoints().clone();
+        let writing = async {
+            failpoint::at!(failpoints, HeadWrite).map_err(drop)?;
+            let writing = self.session.write_response_header(Box::new(head.into()));
+            writing.await.map_err(drop)
+        };
         written(writing, stop.as_mut()).await?;
         let mut ended = bodiless || body.is_end_stream();
         if ended {
             let patience = self.upload.patience;
             // Pingora's own limit on writes leaves this flush out.
-            let flushing = fast_timeout(patience, self.session.finish_body());
-            return written(async { flushing.await.map_err(drop)?.map_err(drop) }, stop).await;
+            let flushing = fast_timeout(patience, async {
+                failpoint::at!(failpoints, EndWrite).map_err(drop)?;
+                self.session.finish_body().await.map(drop).map_err(drop)
+            });
+            return written(async { flushing.await.map_err(drop)? }, stop).await;
         }
         while !ended {
             let frame = {
@@ -235,7 +251,10 @@ impl Exchange {
                 }
                 Ok(None) => {
                     ended = true;
-                    let writing = self.session.write_response_body(Bytes::new(), true);
+                    let writing = async {
+                        failpoint::at!(failpoints, EndWrite).map_err(drop)?;
+                        self.session.write_response_body(Bytes::new(), true).await.map_err(drop)
+                    };
                     written(writing, stop.as_mut()).await?;
                 }
                 Ok(Some(Err(_))) | Err(_) => {
@@ -260,7 +279,13 @@ impl Exchange {
         stop: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<(), ()> {
         match frame.into_data() {
-            Ok(data) => written(self.session.write_response_body(data, ended), stop).await,
+            Ok(data) => {
+                let writing = async {
+                    failpoint::at!(self.lifecycle.failpoints(), FrameWrite).map_err(drop)?;
+                    self.session.write_response_body(data, ended).await.map_err(drop)
+                };
+                written(writing, stop).await
+            }
             Err(frame) => match frame.into_trailers() {
                 // HTTP/1 has no use for them here; Pingora drops them there.
                 Ok(trailers) => written(self.session.write_response_trailers(trailers), stop).await,
@@ -312,6 +337,7 @@ impl Exchange {
     ///
     /// HTTP/1.0 without a length has no such end: there TLS alone shows the break, by a session without a farewell.
     async fn cut(&mut self) {
+        failpoint::pass!(self.lifecycle.failpoints(), Cut);
         self.session.set_keepalive(None);
         if self.session.is_http2() {
             self.session.shutdown_with_reason(h2::Reason::INTERNAL_ERROR);
@@ -323,6 +349,7 @@ impl Exchange {
     /// Reads on for a moment when the client was answered in the middle of its upload: to close with bytes unread
     /// resets the connection, and a reset can overtake the answer. (HTTP/2 resets one stream, after its answer.)
     async fn discard_upload(&mut self) {
+        failpoint::pass!(self.lifecycle.failpoints(), UploadDiscard);
         let session = &mut self.session;
         if session.get_keepalive().is_none() {
             // The client need not wait for the end of this, least of all one that was never told to go on.
@@ -368,11 +395,20 @@ async fn written<T, E>(
 ///
 /// `read_body_or_idle(false)` would seem to do for both, but once the last byte is read it waits for the end of the
 /// connection, and never comes back with the end of the body. And Pingora's own timeout leaves HTTP/2 out.
-async fn read(session: &mut ServerSession, left: Option<Duration>) -> pingora_error::Result<Option<Bytes>> {
+async fn read(
+    session: &mut ServerSession,
+    left: Option<Duration>,
+    failpoints: &Failpoints,
+) -> pingora_error::Result<Option<Bytes>> {
     let Some(left) = left else {
         return session.read_body_or_idle(true).await;
     };
-    match fast_timeout(left, session.read_request_body()).await {
+    let reading = async {
+        failpoint::at!(failpoints, UploadChunk)
+            .or_else(|_| pingora_error::Error::e_explain(ErrorType::ReadError, "a failpoint"))?;
+        session.read_request_body().await
+    };
+    match fast_timeout(left, reading).await {
         Ok(read) => read,
         Err(_) => pingora_error::Error::e_explain(ErrorType::ReadTimedout, "reading the upload"),
     }

@@ -27,6 +27,7 @@ use super::served::{Served, Way};
 use super::state::{Backend, Place};
 use crate::config::StreamUsage;
 use crate::dialect::openai::Endpoint;
+use crate::failpoint::{self, Failpoints};
 use crate::proxy::{Body, Reused, Sent, Upstream, UpstreamError, headers};
 use crate::telemetry::{Record, Telemetry};
 
@@ -69,11 +70,12 @@ pub(super) struct Candidate {
 #[derive(Clone, Debug)]
 pub(super) struct Attempt {
     telemetry: Telemetry,
+    failpoints: Failpoints,
 }
 
 impl Attempt {
-    pub(super) fn new(telemetry: Telemetry) -> Self {
-        Self { telemetry }
+    pub(super) fn new(telemetry: Telemetry, failpoints: Failpoints) -> Self {
+        Self { telemetry, failpoints }
     }
 }
 
@@ -171,6 +173,9 @@ impl Attempt {
         if response.status() != StatusCode::BAD_REQUEST {
             return Ok(response);
         }
+        // Should the client leave before the rest is read.
+        candidate.sent.is_refused();
+        failpoint::at!(self.failpoints, ComplaintRead)?;
         let complaint = Box::pin(complaint(response)).await?;
         if !complaint.names_usage {
             return Ok(complaint.response);

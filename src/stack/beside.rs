@@ -12,6 +12,7 @@ use tollgate_layers::Rejection;
 use tower::{Layer, Service};
 
 use super::catalogue::ForkBody;
+use crate::failpoint::{self, Failpoints};
 use crate::telemetry::Record;
 
 /// An answer under way.
@@ -27,12 +28,16 @@ pub struct Beside {
 
 /// Lets a [`Beside`] answer what is its.
 #[derive(Clone, Debug)]
-pub(super) struct BesideLayer(pub(super) Option<Beside>);
+pub(super) struct BesideLayer {
+    pub(super) beside: Option<Beside>,
+    pub(super) failpoints: Failpoints,
+}
 
 #[derive(Clone, Debug)]
 pub(super) struct Besides<S> {
     inner: S,
     beside: Option<Beside>,
+    failpoints: Failpoints,
 }
 
 pin_project! {
@@ -72,7 +77,8 @@ impl<S> Layer<S> for BesideLayer {
     fn layer(&self, inner: S) -> Besides<S> {
         Besides {
             inner,
-            beside: self.0.clone(),
+            beside: self.beside.clone(),
+            failpoints: self.failpoints.clone(),
         }
     }
 }
@@ -97,6 +103,7 @@ where
                 }
                 // They are read with GET: a body is nothing to them.
                 let answering = (beside.answer)(request.map(drop));
+                let answering = broken(answering, self.failpoints.clone());
                 Answer::Here { answering }
             }
             _ => Answer::Further {
@@ -104,6 +111,17 @@ where
             },
         }
     }
+}
+
+/// The same, where a test can break it. In any other build it is the same.
+fn broken(answering: Answering, failpoints: Failpoints) -> Answering {
+    if cfg!(not(feature = "failpoints")) {
+        return answering;
+    }
+    Box::pin(async move {
+        failpoint::pass!(failpoints, Beside);
+        answering.await
+    })
 }
 
 impl<F, B> Future for Answer<F>

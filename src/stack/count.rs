@@ -6,6 +6,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use parking_lot::Mutex;
 use tollgate_layers::meter::{Count, CountPool, Counted, Tokenizer};
 
 use super::State;
@@ -20,6 +21,9 @@ const PLACES: usize = 1024;
 /// The thread that counts, once there is something to count; nothing where the system gives none.
 #[derive(Debug, Default)]
 pub struct Counters(OnceLock<Option<CountPool>>);
+
+/// What is done with a count, by whoever comes first: the count, or the end that waits for it no longer.
+struct Once<F: FnOnce(Option<u64>)>(Arc<Mutex<Option<F>>>);
 
 /// Counts answers of one model.
 #[derive(Clone)]
@@ -54,17 +58,38 @@ impl Counter {
     }
 }
 
-/// Hands `then` the count once it is there; a shutdown waits for that.
+/// Hands `then` the count once it is there. A shutdown waits for that; at the end of its patience `then` is told that there
+/// is none, so that the answer is accounted for before the ledger ends.
 pub(super) fn when_counted(counted: Counted, lifecycle: &Lifecycle, then: impl FnOnce(Option<u64>) + Send + 'static) {
     let (done, told) = tokio::sync::oneshot::channel::<()>();
+    let then = Arc::new(Mutex::new(Some(then)));
+    let uncounted = Once(Arc::clone(&then));
     lifecycle.run_behind(async move {
+        let _uncounted = uncounted;
         // An error is all that ever comes: the other end is dropped.
         let _ = told.await;
     });
     counted.then(move |tokens| {
-        then(tokens);
+        Once(then).tell(tokens);
         drop(done);
     });
+}
+
+// === impl Once ===
+
+impl<F: FnOnce(Option<u64>)> Once<F> {
+    fn tell(&self, tokens: Option<u64>) {
+        // Under the lock: who comes second must not go on before it is done.
+        if let Some(then) = self.0.lock().take() {
+            then(tokens);
+        }
+    }
+}
+
+impl<F: FnOnce(Option<u64>)> Drop for Once<F> {
+    fn drop(&mut self) {
+        self.tell(None);
+    }
 }
 
 /// The vocabulary of a model of OpenAI's. Others have vocabularies of their own; the latest of OpenAI's is nearer to

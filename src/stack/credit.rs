@@ -17,6 +17,7 @@ use super::served::Served;
 use crate::dialect::billed::billed;
 use crate::dialect::openai::Endpoint;
 use crate::directory::{Holder, Member};
+use crate::failpoint;
 use crate::ledger::{Hold, KeyFunds, Ledger, Short};
 use crate::money::{Nanos, Price, PriceError, Unit, Used};
 use crate::store::Id;
@@ -222,10 +223,12 @@ impl Admission {
 
     /// The same, asking the store where what is at hand does not do.
     async fn wait(mut self, request: &Request<Held>) -> Result<Bill, Rejection> {
+        failpoint::at!(self.ledger.failpoints(), CreditDraw)?;
         // What is free is known only now, and with it how much an answer may take.
         let free = self.holder.funds.draw(&self.funds).await;
         self.plan = plan(request, &self.served, free)?;
         let (least, most) = (self.plan.least, self.plan.most);
+        failpoint::at!(self.ledger.failpoints(), CreditReserve)?;
         let hold = self.holder.funds.reserve_up_to(&self.funds, least, most).await;
         Ok(self.bill(hold.map_err(rejected)?))
     }

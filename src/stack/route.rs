@@ -197,6 +197,9 @@ pub(super) fn on_disconnect(left_behind: &Arc<dyn Spawn>, request: &Request<Held
         return OnDisconnect::Cancel;
     }
     let drain = Drain::new(backend.config.timeout.total, Arc::clone(&backend.drains));
+    // While the backend is still being connected to there is nothing to read on: it would be asked, and paid, for nobody.
+    let sent = candidate.sent.clone();
+    let drain = drain.only_if(move || sent.is_sent());
     OnDisconnect::Drain(drain.with_spawn(Arc::clone(left_behind)))
 }
 

@@ -12,6 +12,7 @@ use tollgate_layers::model::ModelRequest;
 use super::attempt::{Candidate, internal, output_field};
 use super::count::when_counted;
 use crate::dialect::openai::StreamEnd;
+use crate::failpoint;
 use crate::money::Nanos;
 use crate::telemetry::Tokens;
 
@@ -141,10 +142,12 @@ impl Settle {
             return Some((usage, !outcome.reported()));
         }
         let silent = outcome.content_bytes == 0 && !outcome.saw_finish_reason;
+        // The time may be over while the backend is still being connected to.
+        let is_sent = self.candidate.sent.is_sent();
         let completion = match (outcome.status, outcome.end) {
             // Nobody waited any longer: the backend has read the prompt all the same.
-            (None, End::Disconnected) if self.candidate.sent.is_sent() => 0,
-            (_, End::Refused(Reason::TotalTimeout) | End::Failed(Reason::TotalTimeout)) if silent => 0,
+            (None, End::Disconnected) if is_sent => 0,
+            (_, End::Refused(Reason::TotalTimeout) | End::Failed(Reason::TotalTimeout)) if silent && is_sent => 0,
             // It failed before it said anything: the client gets nothing of it, and perhaps another's answer.
             (_, End::Failed(_)) if silent => return None,
             (Some(status), _) if status.is_success() && self.candidate.call.endpoint.completes() => {
@@ -170,6 +173,7 @@ impl Settle {
     fn account_counted(self, counted: Counted, mut usage: Usage, outcome: Outcome) -> Settled {
         let charged = self.candidate.call.bill.is_some();
         let lifecycle = self.candidate.served.lifecycle.clone();
+        let failpoints = lifecycle.failpoints().clone();
         let (told, settled) = oneshot::channel();
         when_counted(counted, &lifecycle, move |count| {
             if let Some(count) = count {
@@ -184,6 +188,7 @@ impl Settle {
             return Settled::done();
         }
         Settled::after(async move {
+            failpoint::at!(failpoints, CountWait)?;
             match settled.await {
                 Ok(settled) => settled.await,
                 Err(_) => Err(internal("count")),

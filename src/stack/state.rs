@@ -20,6 +20,7 @@ use super::count::Counters;
 use crate::config;
 use crate::dialect::openai;
 use crate::directory::Directory;
+use crate::failpoint::Failpoints;
 use crate::ledger::Ledger;
 use crate::proxy::{HttpVersion, Lifecycle, Origin, OriginSettings, TlsFiles};
 use crate::telemetry::Telemetry;
@@ -141,7 +142,9 @@ impl State {
         let backends = self.0.backends.lock().unwrap_or_else(PoisonError::into_inner);
         let next = config.backends.iter().map(|backend| {
             let old = backends.get(&backend.name).map(AsRef::as_ref);
-            Ok((Arc::clone(&backend.name), Arc::new(Backend::new(backend, old)?)))
+            let failpoints = self.0.lifecycle.failpoints();
+            let new = Backend::new(backend, old, failpoints)?;
+            Ok((Arc::clone(&backend.name), Arc::new(new)))
         });
         Ok(Prepared {
             backends: next.collect::<Result<_, http::Error>>()?,
@@ -240,13 +243,13 @@ impl fmt::Debug for LeftBehind {
 // === impl Backend ===
 
 impl Backend {
-    fn new(config: &Arc<config::Backend>, old: Option<&Self>) -> Result<Self, http::Error> {
+    fn new(config: &Arc<config::Backend>, old: Option<&Self>, failpoints: &Failpoints) -> Result<Self, http::Error> {
         let settings = endpoint_settings(config);
         // The settings name files; a certificate that was renewed stands in the same one.
         let same = old.filter(|old| *old.endpoint.settings() == settings && same_certificates(&old.config, config));
         let endpoint = match same {
             Some(same) => Arc::clone(&same.endpoint),
-            None => Arc::new(Origin::new(settings)?),
+            None => Arc::new(Origin::new(settings)?.with_failpoints(failpoints.clone())),
         };
         let uri = |call: openai::Endpoint| Uri::try_from(format!("{}{}", config.base_url.path, call.path()));
         let uris = openai::Endpoint::ALL.map(uri).into_iter().collect::<Result<_, _>>()?;
@@ -281,6 +284,11 @@ impl Backend {
             return Err(Reason::Overloaded.into());
         }
         Ok(Place(Arc::clone(&self.places)))
+    }
+
+    /// How many requests it has in flight.
+    pub fn in_flight(&self) -> usize {
+        self.places.load(Ordering::Relaxed)
     }
 
     /// The path of a call, below the backend's own.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::failpoint::Failed;
+
 /// The answer of a store.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -24,6 +26,13 @@ impl Error {
     /// Whether the same call may work later.
     pub const fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable(_))
+    }
+}
+
+/// As a store that is away.
+impl From<Failed> for Error {
+    fn from(_: Failed) -> Self {
+        Self::Unavailable("a failpoint".to_owned())
     }
 }
 

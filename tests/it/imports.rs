@@ -26,6 +26,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "config",
             "dialect",
             "directory",
+            "failpoint",
             "layers",
             "ledger",
             "money",
@@ -44,6 +45,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "wiring",
             "dialect",
             "directory",
+            "failpoint",
             "ledger",
             "money",
             "proxy",
@@ -57,12 +59,12 @@ const EDGES: &[(&str, &[&str])] = &[
         &["layers", "directory", "ledger", "money", "store", "config", "telemetry"],
     ),
     ("directory", &["config", "ledger", "money", "store", "telemetry"]),
-    ("ledger", &["money", "store", "telemetry"]),
-    ("store", &["money", "telemetry"]),
+    ("ledger", &["failpoint", "money", "store", "telemetry"]),
+    ("store", &["failpoint", "money", "telemetry"]),
     ("money", &[]),
     ("dialect", &["telemetry"]),
     ("config", &["money", "telemetry"]),
-    ("proxy", &["telemetry"]),
+    ("proxy", &["failpoint", "telemetry"]),
     // Beside it.
     (
         "admin",
@@ -71,6 +73,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("backend", &["telemetry"]),
     ("load", &["telemetry"]),
     ("telemetry", &[]),
+    ("failpoint", &[]),
 ];
 
 /// What the command line starts: the servers and tools, and the configuration that they are started from.

@@ -194,3 +194,21 @@ async fn the_rest_is_handed_to_whoever_waits_for_it() {
     assert_eq!(endings.try_recv().unwrap(), Ended::Read(3));
     assert_eq!(slots.available_permits(), 1);
 }
+
+/// A client that leaves while the backend is still being connected to has had nothing done for it.
+#[tokio::test(start_paused = true)]
+async fn work_that_is_not_worth_it_when_the_client_leaves_is_dropped() {
+    for begun in [false, true] {
+        let slots = Arc::new(Semaphore::new(1));
+        let flag = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let asked = Arc::clone(&flag);
+        let drain = Drain::new(Duration::from_mins(1), slots.clone())
+            .only_if(move || asked.load(std::sync::atomic::Ordering::Relaxed));
+        let (svc, mut endings) = service(&OnDisconnect::Drain(drain));
+        let body = svc.oneshot(Request::new(())).await.unwrap();
+        flag.store(begun, std::sync::atomic::Ordering::Relaxed);
+        drop(body);
+        let ended = if begun { Ended::Read(3) } else { Ended::Dropped(0) };
+        assert_eq!(endings.recv().await.unwrap(), ended);
+    }
+}

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::lines;
 use super::log::Log;
 use super::window::Batch;
+use crate::failpoint;
 use crate::ledger::counters::add;
 use crate::ledger::inner::Inner;
 use crate::ledger::queue::{Item, expire};
@@ -131,6 +132,12 @@ impl Writer {
         lines: &Arc<Vec<u8>>,
         items: &mut [Item],
     ) -> io::Result<()> {
+        // Whole behind the feature: to be patient takes a timer.
+        #[cfg(feature = "failpoints")]
+        patiently(&self.inner, items, async {
+            failpoint::at!(self.inner.failpoints, JournalAppend)
+        })
+        .await?;
         if !self.inner.syncs() {
             // One write into the kernel's memory: less than it takes to hand it to another thread.
             return log.lock().append(seq, process, lines);
@@ -147,7 +154,11 @@ impl Writer {
             tracing::error!(%error, "charges cannot be written: requests are refused until they can");
         }
         let inner = Arc::clone(&self.inner);
-        patiently(&inner, items, sleep(*pause)).await;
+        let pausing = async {
+            failpoint::pass!(inner.failpoints, JournalRetry);
+            sleep(*pause).await;
+        };
+        patiently(&inner, items, pausing).await;
         *pause = (*pause * 2).min(PAUSE.1);
     }
 

@@ -9,6 +9,7 @@ use tokio_util::sync::ReusableBoxFuture;
 
 use super::error::UpstreamError;
 use super::origin::Place;
+use crate::failpoint;
 
 /// The body of a backend's answer, still on its connection.
 pub(in crate::proxy) struct UpstreamBody {
@@ -32,6 +33,12 @@ struct Read {
 }
 
 async fn read(mut connection: Box<Connection>) -> Read {
+    if let Err(failed) = failpoint::at!(connection.place.failpoints(), ResponseFrame) {
+        return Read {
+            frame: Some(Err(UpstreamError::failpoint(failed))),
+            connection: None,
+        };
+    }
     let frame = match connection.session.read_response_body().await {
         Ok(Some(chunk)) => {
             if !connection.session.response_done() {

@@ -5,6 +5,7 @@ use std::fmt;
 use pingora_error::ErrorType;
 
 use super::super::body::BoxError;
+use crate::failpoint::Failed;
 
 /// An exchange with a backend that failed. What it says is for the log: it can hold the backend's address.
 #[derive(Clone, Debug)]
@@ -60,6 +61,10 @@ impl UpstreamError {
             detail: error.to_string(),
             retry_fresh: false,
         }
+    }
+
+    pub(super) fn failpoint(failed: Failed) -> Self {
+        Self::exchange(std::io::Error::from(failed), false)
     }
 
     pub(super) fn exchange(error: impl Into<BoxError>, retry_fresh: bool) -> Self {

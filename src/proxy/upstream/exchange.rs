@@ -18,6 +18,7 @@ use super::error::UpstreamError;
 use super::head::Head;
 use super::origin::{Origin, Place, Ready};
 use super::{Reused, Sent};
+use crate::failpoint;
 
 /// The largest body that is copied behind its head, to go out in one write. Pingora's own way takes two, which for
 /// small requests is a system call, a packet and a wake-up of the backend too many.
@@ -61,6 +62,7 @@ where
     B: http_body::Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
 {
+    failpoint::at!(place.failpoints(), RequestWrite).map_err(UpstreamError::failpoint)?;
     let small = body.size_hint().exact().is_some_and(|length| length <= ONE_WRITE);
     let (mut session, written) = match ready {
         // Pingora must know of a HEAD that it has sent, to expect no body.
@@ -81,6 +83,7 @@ where
             (session, written)
         }
     };
+    failpoint::at!(place.failpoints(), ResponseHead).map_err(UpstreamError::failpoint)?;
     // A backend may answer and close before it has read the whole request: look for its answer all the same.
     match (written, read_head(&mut session).await) {
         (_, Ok(())) => Ok(session),

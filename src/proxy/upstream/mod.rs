@@ -35,6 +35,11 @@ impl Sent {
         self.0.load(Ordering::Relaxed)
     }
 
+    /// The backend has refused it: it has not done anything for it.
+    pub fn is_refused(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
     fn begins(&self) {
         self.0.store(true, Ordering::Relaxed);
     }

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use super::super::resolve::Resolver;
 use super::error::UpstreamError;
+use crate::failpoint::{self, Failpoints};
 
 /// A name that was found in less was known.
 const AT_ONCE: Duration = Duration::from_millis(1);
@@ -70,6 +71,7 @@ pub struct Origin {
     resolver: Arc<Resolver>,
     authority: HeaderValue,
     settings: OriginSettings,
+    failpoints: Failpoints,
 }
 
 /// The connections of an origin.
@@ -156,7 +158,14 @@ impl Origin {
             resolver,
             authority,
             settings,
+            failpoints: Failpoints::default(),
         })
+    }
+
+    /// The same, where a test can break exchanges.
+    pub fn with_failpoints(mut self, failpoints: Failpoints) -> Self {
+        self.failpoints = failpoints;
+        self
     }
 
     /// What it was made from.
@@ -176,6 +185,7 @@ impl Origin {
         let mut tried: Vec<Arc<HttpPeer>> = Vec::new();
         let mut failed = None;
         loop {
+            failpoint::at!(self.failpoints, Resolve).map_err(UpstreamError::failpoint)?;
             let candidate = self.resolver.peer(limit).await?;
             let spent = began.elapsed();
             let left = limit.saturating_sub(spent);
@@ -205,6 +215,7 @@ impl Origin {
         peer: &Arc<HttpPeer>,
         fresh: bool,
     ) -> Result<(Ready, Place, bool), UpstreamError> {
+        failpoint::at!(self.failpoints, Connect).map_err(UpstreamError::failpoint)?;
         let connected = if fresh {
             self.pool.connect(&unpooled(peer)).await
         } else {
@@ -306,9 +317,14 @@ impl Peer for Pooled<'_> {
 // === impl Place ===
 
 impl Place {
+    pub(super) fn failpoints(&self) -> &Failpoints {
+        &self.origin.failpoints
+    }
+
     /// Gives a connection back whose exchange is over; one that cannot carry another is closed.
     pub(super) async fn release(self, session: HttpSession) {
         let Self { origin, peer } = self;
+        failpoint::pass!(origin.failpoints, ConnectionRelease);
         let idle = Some(origin.settings.idle_timeout);
         match (&origin.pool, session) {
             (Pool::Http1(pool), HttpSession::H1(session)) => {

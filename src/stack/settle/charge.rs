@@ -7,6 +7,7 @@ use tollgate_layers::meter::{End, Outcome, Settled, Usage};
 
 use super::super::credit::Bill;
 use super::Settle;
+use crate::failpoint;
 use crate::ledger;
 use crate::money::{Nanos, Price};
 use crate::store::{Row, RowAttempt};
@@ -40,7 +41,9 @@ impl Settle {
         });
         let Some(row) = row else { return Settled::done() };
         let committed = bill.ledger.write(row);
+        let failpoints = bill.ledger.failpoints().clone();
         Settled::after(async move {
+            failpoint::at!(failpoints, CommitWait)?;
             committed.await.map_err(|error| {
                 tracing::error!(%error, "a charge is not durable: the answer is not completed");
                 Reason::LedgerFull.into()

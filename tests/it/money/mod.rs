@@ -3,6 +3,8 @@
 mod billing;
 mod ceiling;
 mod clients;
+#[cfg(feature = "failpoints")]
+mod failpoints;
 mod kept;
 mod kill;
 mod leak;
