@@ -90,7 +90,10 @@ impl Tenants {
         if self.random {
             let random = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
             let random = random.wrapping_mul(0xd6e8_feb8_6659_fd93);
-            format!("{random:016x}{:016x}", random.rotate_left(29).wrapping_mul(0xd6e8_feb8_6659_fd93))
+            format!(
+                "{random:016x}{:016x}",
+                random.rotate_left(29).wrapping_mul(0xd6e8_feb8_6659_fd93)
+            )
         } else {
             format!("8f14e45fceea167a-{number:08x}")
         }
@@ -285,10 +288,15 @@ async fn behind(store: &SharedStore, url: &str, rows: u64, settings: &Settings) 
         Ok(store.rows(&of_key, page).await?.len())
     })
     .await?;
-    timed(settings, "verify, all days open", async || {
-        Ok(usize::try_from(store.verify(account, false).await?.entries)?)
-    })
-    .await?;
+    for (name, full) in [
+        ("verify, all days open", false),
+        ("verify in full, all days open", true),
+    ] {
+        timed(settings, name, async || {
+            Ok(usize::try_from(store.verify(account, full).await?.entries)?)
+        })
+        .await?;
+    }
     settle_batches(store, &tenants, 500, settings).await?;
     settle_batches(store, &tenants, 5000, settings).await?;
     let last = store.rows(&UsageFilter::default(), page).await?.remove(0);

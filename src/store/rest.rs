@@ -51,7 +51,10 @@ enum Served {
 /// The text of a row of which so much was written off.
 pub(super) fn write(row: &Row, written_off: Nanos) -> super::Result<String> {
     let cells = cells(row, written_off);
-    let end = cells.iter().rposition(|cell| !cell.is_empty()).map_or(0, |last| last + 1);
+    let end = cells
+        .iter()
+        .rposition(|cell| !cell.is_empty())
+        .map_or(0, |last| last + 1);
     let mut text = Vec::with_capacity(384);
     serde_json::to_writer(&mut text, &cells[..end])
         .map_err(|error| Error::Corrupt(format!("usage row {} cannot be written: {error}", row.id)))?;
@@ -74,7 +77,11 @@ fn cells(row: &Row, written_off: Nanos) -> [Cell<'_>; 28] {
         row.first_ms.into(),
         Count(tokens.prompt),
         Count(tokens.completion),
-        if served == Some(&row.model) { Cell::Same } else { served.into() },
+        if served == Some(&row.model) {
+            Cell::Same
+        } else {
+            served.into()
+        },
         Attempts(&row.attempts),
         row.ip.map_or(Cell::Null, Ip),
         row.price.as_deref().into(),
@@ -87,7 +94,11 @@ fn cells(row: &Row, written_off: Nanos) -> [Cell<'_>; 28] {
         row.user.as_deref().into(),
         row.tag.as_deref().into(),
         row.period_start.map_or(Cell::Null, |start| Int(start.0)),
-        if written_off.is_zero() { Cell::Null } else { Int(written_off.get()) },
+        if written_off.is_zero() {
+            Cell::Null
+        } else {
+            Int(written_off.get())
+        },
         Count(tokens.cache_write),
         Count(tokens.audio_input),
         Count(tokens.audio_output),
@@ -123,7 +134,9 @@ impl Cell<'_> {
 impl From<Option<u64>> for Cell<'_> {
     fn from(count: Option<u64>) -> Self {
         // Nothing and 0 differ, also at the end.
-        count.map_or(Self::Null, |count| i64::try_from(count).map_or(Self::Count(count), Self::Int))
+        count.map_or(Self::Null, |count| {
+            i64::try_from(count).map_or(Self::Count(count), Self::Int)
+        })
     }
 }
 
@@ -261,4 +274,91 @@ fn row<'de, A: SeqAccess<'de>>(head: Head, places: &mut A) -> Result<Row, A::Err
         user,
         backend_request_id,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As version 1 has written it. It stays readable: what is in stores cannot be written again.
+    const FULL: &str = "[1,\"r-1\",\"chat_completions\",502,21,8,9,11,10,1,4,\"other\",[[\"a\",503,12],[\"b\",null,3]],\
+        \"2001:db8::1\",\"{\\\"input\\\":\\\"1\\\"}\",\"chatcmpl-1\",2,5,13,14,\"upstream_failed\",\"ünicode\",\"tag\",12,-7,3,6,7]";
+    const SHORT: &str = "[1,\"r-1\",\"chat_completions\",200]";
+
+    fn head() -> Head {
+        Head {
+            id: Id::new(1 << 40),
+            time: Millis(5),
+            account: Id::new(2),
+            key: Id::new(3),
+            charge: Nanos::new(4),
+            model: "m".to_owned(),
+            group: "default".to_owned(),
+        }
+    }
+
+    fn readable(text: &str) -> Row {
+        read(head(), text).expect(text)
+    }
+
+    #[test]
+    fn the_first_version_is_read_and_written() {
+        let row = readable(FULL);
+        let attempt = |backend: &str, status, ms| RowAttempt {
+            backend: backend.to_owned(),
+            status,
+            ms,
+        };
+        assert_eq!(row.attempts, [attempt("a", Some(503), 12), attempt("b", None, 3)]);
+        assert_eq!(
+            (row.served.as_deref(), row.user.as_deref()),
+            (Some("other"), Some("ünicode"))
+        );
+        assert_eq!((row.tokens.audio_output, row.written_off), (7, Nanos::new(-7)));
+        assert_eq!((row.streamed, row.disconnected, row.from_cache), (true, true, true));
+        assert_eq!(write(&row, row.written_off).expect("a text"), FULL);
+        let row = readable(SHORT);
+        assert_eq!((row.served.as_deref(), row.first_ms, row.cap_asked), (None, None, None));
+        assert_eq!(write(&row, row.written_off).expect("a text"), SHORT);
+    }
+
+    #[test]
+    fn what_is_at_the_end_reads_back() {
+        let ends: [fn(&mut Row); 6] = [
+            |row| row.cap_applied = Some(0),
+            |row| row.first_ms = Some(0),
+            |row| row.period_start = Some(Millis(0)),
+            |row| row.served = Some("m".to_owned()),
+            |row| row.served = Some(String::new()),
+            |row| row.cap_asked = Some(u64::MAX),
+        ];
+        for end in ends {
+            let mut row = readable(SHORT);
+            end(&mut row);
+            let text = write(&row, row.written_off).expect("a text");
+            assert_eq!(readable(&text), row, "{text}");
+        }
+    }
+
+    #[test]
+    fn later_places_are_skipped_and_later_versions_told() {
+        let more = FULL.replace(",7]", ",7,\"new\",[{}]]");
+        assert_eq!(readable(&more), readable(FULL));
+        for (text, says) in [("[2,{}]", "version 2"), ("[0]", "version 0"), ("[]", "broken")] {
+            let told = read(head(), text).expect_err(text).to_string();
+            assert!(told.contains(says) && told.contains(&head().id.to_string()), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_torn_text_is_an_error_and_tells_nothing_of_it() {
+        for end in (0..FULL.len()).filter(|end| FULL.is_char_boundary(*end)) {
+            let told = read(head(), &FULL[..end]).expect_err("torn").to_string();
+            assert!(told.contains(&head().id.to_string()), "{told}");
+        }
+        let told = read(head(), "[1,\"r\",\"e\",\"s3cret\"]")
+            .expect_err("a text for a status")
+            .to_string();
+        assert!(!told.contains("s3cret"), "{told}");
+    }
 }
