@@ -21,19 +21,18 @@ pub(crate) async fn year(url: &str, keys: &[(Id, Id)], rows: u64) -> Done<()> {
         CREATE TEMP TABLE picked (n INTEGER PRIMARY KEY, account INTEGER, key INTEGER);
         INSERT INTO picked VALUES {picked};
         BEGIN;
-        DROP INDEX usage_lookup; DROP INDEX usage_key; DROP INDEX usage_account; DROP INDEX usage_day;
-        INSERT INTO usage (id, day, lookup, time, account, key, charge, written_off, status, flags, prompt, cached, cache_write,
-            completion, reasoning, audio_input, audio_output, bytes_in, bytes_out, total_ms, request_id, grp, endpoint,
-            model, served, attempts, price)
+        DROP INDEX usage_lookup; DROP INDEX usage_key; DROP INDEX usage_account;
+        INSERT INTO usage (id, day, lookup, time, account, key, charge, model, grp, rest)
         WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < {rows})
         SELECT ({start} + i * {step}) << 21 | 1, ({start} + i * {step}) / 86400000,
-            ({start} + i * {step}) / 3600000 << 32 | i * 2654435761 % 4294967296, {start} + i * {step}, account, key,
-            654000, 0, 200, 1, 1200, 0, 0, 300, 0, 0, 0, 4800, 60000, 4200, printf('%016x', i * 2654435761 % 4294967296),
-            'default', 'chat_completions', CASE i / {count} % 3 WHEN 0 THEN 'gpt-4o' ELSE 'deepseek-chat' END,
-            'deepseek-chat', '[[\"deepseek\",200,812]]', '{{\"input\":\"0.27\",\"output\":\"1.10\"}}'
+            ({start} + i * {step}) / 3600000 << 43 | i * 2654435761 % 4294967296, {start} + i * {step}, account, key, 654000,
+            CASE i / {count} % 3 WHEN 0 THEN 'gpt-4o' ELSE 'deepseek-chat' END, 'default',
+            printf('[1,\"%016x\",\"chat_completions\",200,1,4800,60000,4200,null,1200,300,true,[[\"deepseek\",200,812]]]', i)
         FROM n JOIN picked ON picked.n = i % {count};
-        INSERT INTO rollups SELECT key, time / 3600000, model, grp, account, COUNT(*), 0, SUM(prompt), 0, 0,
-            SUM(completion), 0, 0, 0, SUM(charge), 0 FROM usage WHERE time < {end} GROUP BY 1, 2, 3, 4;
+        INSERT INTO rollups SELECT key, time / 3600000, model, grp, account, COUNT(*), 0, COUNT(*) * 1200, 0, 0,
+            COUNT(*) * 300, 0, 0, 0, SUM(charge), 0 FROM usage WHERE time < {end} GROUP BY 1, 2, 3, 4;
+        INSERT INTO charges SELECT day, account, key, COUNT(*), SUM(charge), MIN(id) FROM usage WHERE time < {end}
+            GROUP BY 1, 2, 3;
         UPDATE accounts SET balance = balance - u.charge, used = used + u.charge
             FROM (SELECT account, SUM(charge) AS charge FROM usage WHERE time < {end} GROUP BY account) AS u
             WHERE accounts.id = u.account;
@@ -41,7 +40,6 @@ pub(crate) async fn year(url: &str, keys: &[(Id, Id)], rows: u64) -> Done<()> {
         CREATE INDEX usage_account ON usage (account, id);
         CREATE INDEX usage_key ON usage (key, id);
         CREATE INDEX usage_lookup ON usage (lookup);
-        CREATE INDEX usage_day ON usage (day, account, key, charge);
         COMMIT; PRAGMA wal_checkpoint (TRUNCATE);"
     );
     sqlx::raw_sql(AssertSqlSafe(script)).execute(&mut connection).await?;

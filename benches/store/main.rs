@@ -1,7 +1,9 @@
 //! What the store costs: settling usage rows, and reading trends with millions of rows behind them.
 //!
-//! - Settle: batches of rows of 200 keys in 20 accounts, each batch one durable transaction; microseconds a row. On
-//!   SQLite, and on PostgreSQL where `TOLLGATE_TEST_POSTGRES_URL` is set (in the schema of that URL, which must be empty).
+//! - Settle: batches of rows, each batch one durable transaction; microseconds a row, by the clock and of this process's
+//!   CPU. The rows of one key, of 200 keys in 20 accounts, and those with request ids that clients made: random ones, which
+//!   lie all over an index. On SQLite, and on PostgreSQL where `TOLLGATE_TEST_POSTGRES_URL` is set (in the schema of that
+//!   URL, which must be empty).
 //! - SQLite with `TOLLGATE_BENCH_ROWS` rows (a million unless set) of a thousand keys over a year: trends, pages, a
 //!   lookup by request id, settling on top, the close of all those days, the proof of a balance.
 //!
@@ -13,6 +15,7 @@ mod fill;
 mod settings;
 
 use std::error::Error;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use settings::{Median, Settings};
@@ -47,6 +50,9 @@ struct Tenants {
     process: Process,
     ids: Ids,
     keys: Vec<(Id, Id)>,
+    /// Whose request ids.
+    random: bool,
+    sent: AtomicU64,
 }
 
 impl Tenants {
@@ -67,13 +73,30 @@ impl Tenants {
             ids: Ids::new(process.node),
             process,
             keys: all,
+            random: false,
+            sent: AtomicU64::new(0),
         })
     }
 
     fn batch(&self, size: usize) -> Vec<Row> {
         let keys = self.keys.iter().cycle().skip(size % 7).take(size);
-        keys.map(|(account, key)| row(self.ids.next(), *account, *key))
+        keys.map(|(account, key)| row(self.ids.next(), self.request_id(), *account, *key))
             .collect()
+    }
+
+    /// As the gateway makes them, or as a client does.
+    fn request_id(&self) -> String {
+        let number = self.sent.fetch_add(1, Ordering::Relaxed);
+        if self.random {
+            let random = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+            let random = random.wrapping_mul(0xd6e8_feb8_6659_fd93);
+            format!(
+                "{random:016x}{:016x}",
+                random.rotate_left(29).wrapping_mul(0xd6e8_feb8_6659_fd93)
+            )
+        } else {
+            format!("8f14e45fceea167a-{number:08x}")
+        }
     }
 }
 
@@ -125,7 +148,7 @@ fn key_of(account: Id, name: &str) -> NewKey {
 }
 
 /// A row as a chat request leaves it.
-fn row(id: Id, account: Id, key: Id) -> Row {
+fn row(id: Id, request_id: String, account: Id, key: Id) -> Row {
     let attempt = RowAttempt {
         backend: "deepseek".to_owned(),
         status: Some(200),
@@ -134,12 +157,7 @@ fn row(id: Id, account: Id, key: Id) -> Row {
     Row {
         id,
         time: Millis::now(),
-        // Ids of requests are random: an index of them is written all over.
-        request_id: format!(
-            "{:016x}{:016x}",
-            id.get().wrapping_mul(0x9e37_79b9_7f4a_7c15_u64.cast_signed()),
-            id.get()
-        ),
+        request_id,
         account,
         key,
         group: "default".to_owned(),
@@ -177,9 +195,20 @@ fn row(id: Id, account: Id, key: Id) -> Row {
 }
 
 async fn settle(store: &SharedStore, settings: &Settings, prefix: &str) -> Done<()> {
-    let tenants = Tenants::new(store, prefix, 20, 10).await?;
-    for size in [1, 100, 500, 2000, 10_000] {
-        settle_batches(store, &tenants, size, settings).await?;
+    let one = Tenants::new(store, &format!("{prefix}-one-"), 1, 1).await?;
+    let many = Tenants::new(store, &format!("{prefix}-many-"), 20, 10).await?;
+    println!(" one key");
+    for size in [1, 30, 300, 500, 3000] {
+        settle_batches(store, &one, size, settings).await?;
+    }
+    println!(" 200 keys in 20 accounts");
+    for size in [30, 300, 500, 3000] {
+        settle_batches(store, &many, size, settings).await?;
+    }
+    println!(" one key, random request ids");
+    let random = Tenants { random: true, ..one };
+    for size in [500, 3000] {
+        settle_batches(store, &random, size, settings).await?;
     }
     Ok(())
 }
@@ -259,10 +288,15 @@ async fn behind(store: &SharedStore, url: &str, rows: u64, settings: &Settings) 
         Ok(store.rows(&of_key, page).await?.len())
     })
     .await?;
-    timed(settings, "verify, all days open", async || {
-        Ok(usize::try_from(store.verify(account, false).await?.entries)?)
-    })
-    .await?;
+    for (name, full) in [
+        ("verify, all days open", false),
+        ("verify in full, all days open", true),
+    ] {
+        timed(settings, name, async || {
+            Ok(usize::try_from(store.verify(account, full).await?.entries)?)
+        })
+        .await?;
+    }
     settle_batches(store, &tenants, 500, settings).await?;
     settle_batches(store, &tenants, 5000, settings).await?;
     let last = store.rows(&UsageFilter::default(), page).await?.remove(0);

@@ -1,6 +1,7 @@
 //! Redemption codes.
 
 use super::bulk::Bulk;
+use super::bulk::Kind::{Bytes, Int, Text};
 use super::session::{Row, Tx};
 use super::value::values;
 use super::{Code, Entry, EntryKind, Error, Id, Millis, NewCodes, Page, Redeemed, Result, accounts, entries, meta};
@@ -16,8 +17,8 @@ macro_rules! select {
 }
 
 static INSERT: Bulk = Bulk::new(
-    9,
-    "INSERT INTO codes (id, batch, hash, prefix, amount, expires, note, created, revoked) VALUES ",
+    &[Int, Int, Bytes, Text, Int, Int, Text, Int, Int],
+    "INSERT INTO codes (id, batch, hash, prefix, amount, expires, note, created, revoked) ",
     "",
 );
 

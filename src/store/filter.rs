@@ -8,7 +8,7 @@ use super::value::Value;
 use super::{Day, Id, Millis, UsageFilter};
 
 /// How far below a moment the ids of its rows may be, in milliseconds: clocks differ.
-const SLACK: i64 = Day::MILLIS;
+pub(super) const SLACK: i64 = Day::MILLIS;
 
 /// Conditions of a search, behind others.
 pub(super) struct Wanted<'a> {
@@ -60,19 +60,16 @@ impl<'a> Wanted<'a> {
         }
     }
 
-    /// What only rows have.
+    /// What only rows have, but for the id of a request: that is in no column.
     pub(super) fn rows(&mut self, filter: &'a UsageFilter) {
         self.common(filter);
         if let Some(since) = filter.since {
             self.and("time >=", since);
             // The ids of the rows are of about their time: where they end the search ends.
-            self.and("id >=", Id::at(Millis(since.0.saturating_sub(SLACK).max(0))));
+            self.and("id >=", Id::at(Millis(since.0.saturating_sub(SLACK))));
         }
         if let Some(until) = filter.until {
             self.and("time <", until);
-        }
-        if let Some(request) = &filter.request_id {
-            self.and("request_id =", request);
         }
     }
 

@@ -63,9 +63,15 @@ impl Id {
         Millis(self.0 >> BELOW_TIME)
     }
 
-    /// The first id that a moment can have: a bound for searches by time.
+    /// The first id that a moment can have: a bound for searches by time. Of a moment that no id has, the nearest one's.
     pub const fn at(time: Millis) -> Self {
-        Self(time.0 << BELOW_TIME)
+        const LAST: i64 = i64::MAX >> BELOW_TIME;
+        let time = match time.0 {
+            ..0 => 0,
+            LAST.. => LAST,
+            time => time,
+        };
+        Self(time << BELOW_TIME)
     }
 }
 
@@ -161,6 +167,13 @@ mod tests {
             last = id;
         }
         assert!(Millis::now().0.abs_diff(last.time().0) < 60_000);
+    }
+
+    #[test]
+    fn a_bound_is_an_id() {
+        assert_eq!(Id::at(Millis(1_763_000_000_000)).time(), Millis(1_763_000_000_000));
+        assert_eq!(Id::at(Millis(i64::MIN)), Id::new(0));
+        assert_eq!(Id::at(Millis(i64::MAX)).time(), Millis((1 << 42) - 1));
     }
 
     #[test]

@@ -9,12 +9,14 @@
 //! - **balance + credit limit − all allotments ≥ 0** for each account with a ceiling, and likewise quota − spent − its
 //!   allotments for a key: what processes may spend is there.
 //! - **balance = sum of entries + charges of open days.** A charge is the `charge` of a usage row until its day is
-//!   closed, then part of one entry a key and day.
+//!   closed, then part of one entry a key and day. The charges of open days are also summed by key and day, as they are
+//!   written: a close enters these sums, and the full proof finds where they are not those of the rows.
 
 mod accounts;
 mod allotments;
 mod audit;
 mod bulk;
+mod charges;
 mod codes;
 mod days;
 mod engine;
@@ -32,6 +34,7 @@ mod open;
 mod postgres;
 mod processes;
 mod purse;
+mod rest;
 mod rollups;
 mod rows;
 mod session;
@@ -90,7 +93,8 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// account's sum. The number of days closed. [`Error::Corrupt`] names an account whose sum is wrong; then nothing
     /// is closed.
     async fn close_days(&self, today: Day) -> Result<u64>;
-    /// Deletes usage rows of closed days before this moment, at most `most`. How many.
+    /// Deletes usage rows of closed days, at most `most`, oldest first: those whose ids were made before this moment. How
+    /// many.
     async fn prune(&self, before: Millis, most: u32) -> Result<u64>;
 
     // --- accounts ---
@@ -111,7 +115,9 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     async fn adjust(&self, account: Id, amount: Nanos, reason: String, by: String) -> Result<Entry>;
     /// Entries of an account, newest first.
     async fn entries(&self, account: Id, page: Page) -> Result<Vec<Entry>>;
-    /// Proves that balance = sum: from the last close, or with `full` from the first entry.
+    /// Proves that balance = sum: from the last close, or with `full` from the first entry. With `full` each row of an open
+    /// day is read, and [`Error::Corrupt`] says that the sums of charges are not those of the rows where it does not
+    /// show in [`Verified::sum`].
     async fn verify(&self, account: Id, full: bool) -> Result<Verified>;
 
     // --- keys ---

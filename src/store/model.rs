@@ -384,7 +384,8 @@ pub struct Changes {
 pub struct Verified {
     /// The balance that the account shows.
     pub balance: Nanos,
-    /// The sum of its entries, and of the charges of days still open.
+    /// The sum of its entries, and of the charges of days still open: as they are summed by key and day, and for a full
+    /// proof as the rows have them. Where these two differ, the one that is not the balance.
     pub sum: Nanos,
     /// From which close it was summed; absent: from the first entry.
     pub since: Option<Day>,

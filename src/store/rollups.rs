@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::bulk::Bulk;
+use super::bulk::Kind::{Int, Text};
 use super::filter::Wanted;
 use super::rows::Settled;
 use super::session::Tx;
@@ -16,9 +17,11 @@ const NO_MODEL: &str = "model_not_found";
 const MOST: i64 = 10_000;
 
 static ADD: Bulk = Bulk::new(
-    16,
+    &[
+        Int, Int, Text, Text, Int, Int, Int, Int, Int, Int, Int, Int, Int, Int, Int, Int,
+    ],
     "INSERT INTO rollups (key, hour, model, grp, account, requests, failed, prompt, cached, cache_write, completion,
-     reasoning, audio_input, audio_output, charge, written_off) VALUES ",
+     reasoning, audio_input, audio_output, charge, written_off) ",
     " ON CONFLICT (key, hour, model, grp) DO UPDATE SET requests = rollups.requests + excluded.requests,
      failed = rollups.failed + excluded.failed, prompt = rollups.prompt + excluded.prompt,
      cached = rollups.cached + excluded.cached, cache_write = rollups.cache_write + excluded.cache_write,

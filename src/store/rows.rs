@@ -3,36 +3,29 @@
 use std::ops::RangeInclusive;
 
 use super::bulk::Bulk;
+use super::bulk::Kind::{Int, Text};
 use super::filter::Wanted;
+use super::rest::{self, Head};
 use super::rollups::hour;
 use super::session::{self, Tx};
-use super::value::{Value, json, parsed, values};
-use super::{Day, Id, Millis, Page, Result, Row, RowAttempt, RowTokens, UsageFilter, accounts, meta};
+use super::value::{Value, values};
+use super::{Day, Id, Millis, Page, Result, Row, UsageFilter, accounts, meta};
 use crate::money::Nanos;
 
-/// Every column but `day` and `lookup`, in the order that [`read`] reads and, after these two, [`cells`] writes.
-macro_rules! columns {
-    () => {
-        "id, time, account, key, charge, written_off, period_start, status, flags, prompt, cached, cache_write, \
-         completion, reasoning, audio_input, audio_output, bytes_in, bytes_out, first_ms, total_ms, cap_asked, \
-         cap_applied, request_id, grp, endpoint, model, served, attempts, reason, price, ip, tag, usr, \
-         backend_request_id"
-    };
-}
-
 static INSERT: Bulk = Bulk::new(
-    36,
-    concat!("INSERT INTO usage (day, lookup, ", columns!(), ") VALUES "),
+    &[Int, Int, Int, Int, Int, Int, Int, Text, Text, Text],
+    "INSERT INTO usage (id, day, lookup, time, account, key, charge, model, grp, rest) ",
     " ON CONFLICT (id) DO NOTHING",
 );
 
 /// A row with what became of its charge.
 pub(super) struct Settled<'a> {
     pub(super) row: &'a Row,
-    /// The attempts as JSON; absent: none.
-    pub(super) attempts: Option<String>,
+    /// What has no column, as [`rest::write`] writes it.
+    pub(super) rest: String,
     pub(super) charge: Nanos,
     pub(super) written_off: Nanos,
+    /// That the charge counts in.
     pub(super) day: Day,
 }
 
@@ -41,155 +34,57 @@ pub(super) async fn insert(tx: &mut Tx, rows: &[Settled<'_>]) -> Result<u64> {
     INSERT.run(tx, rows, cells).await
 }
 
-/// Attempts as a short JSON text.
-pub(super) fn attempts(row: &Row) -> Result<Option<String>> {
-    if row.attempts.is_empty() {
-        return Ok(None);
-    }
-    let short: Vec<_> = row.attempts.iter().map(|a| (&a.backend, a.status, a.ms)).collect();
-    json(&short).map(Some)
-}
-
 fn cells<'a>(settled: &'a Settled<'_>, values: &mut Vec<Value<'a>>) {
-    let Settled {
-        row,
-        attempts,
-        charge,
-        written_off,
-        day,
-    } = settled;
-    let tokens = &row.tokens;
-    values.extend(values![
-        *day,
-        lookup(hour(row.time), &row.request_id),
-        row.id,
-        row.time,
-        row.account,
-        row.key,
-        *charge,
-        *written_off,
-        row.period_start
+    let row = settled.row;
+    values.extend([
+        row.id.into(),
+        settled.day.into(),
+        lookup(hour(row.time), &row.request_id).into(),
+        row.time.into(),
+        row.account.into(),
+        row.key.into(),
+        settled.charge.into(),
+        (&row.model).into(),
+        (&row.group).into(),
+        (&settled.rest).into(),
     ]);
-    values.extend(values![
-        i64::from(row.status),
-        flags(row),
-        tokens.prompt,
-        tokens.cached,
-        tokens.cache_write
-    ]);
-    values.extend(values![
-        tokens.completion,
-        tokens.reasoning,
-        tokens.audio_input,
-        tokens.audio_output
-    ]);
-    values.extend(values![
-        row.bytes_in,
-        row.bytes_out,
-        row.first_ms,
-        row.total_ms,
-        row.cap_asked,
-        row.cap_applied
-    ]);
-    values.extend(values![
-        &row.request_id,
-        &row.group,
-        &row.endpoint,
-        &row.model,
-        &row.served,
-        attempts
-    ]);
-    let ip = row.ip.map(|ip| ip.to_string());
-    values.extend(values![
-        &row.reason,
-        &row.price,
-        ip,
-        &row.tag,
-        &row.user,
-        &row.backend_request_id
-    ]);
-}
-
-fn flags(row: &Row) -> i64 {
-    let flags = [
-        row.streamed,
-        row.estimated,
-        row.disconnected,
-        row.cut_short,
-        row.from_cache,
-    ];
-    flags
-        .into_iter()
-        .enumerate()
-        .map(|(bit, set)| i64::from(set) << bit)
-        .sum()
 }
 
 fn read(mut row: session::Row) -> Result<Row> {
-    let (id, time, account, key) = (row.next()?, row.next()?, row.next()?, row.next()?);
-    let (charge, written_off, period_start) = (row.next()?, row.next()?, row.next()?);
-    let (status, flags) = (row.next::<i64>()?, row.next::<i64>()?);
-    let tokens = RowTokens {
-        prompt: row.next()?,
-        cached: row.next()?,
-        cache_write: row.next()?,
-        completion: row.next()?,
-        reasoning: row.next()?,
-        audio_input: row.next()?,
-        audio_output: row.next()?,
-    };
-    let (bytes_in, bytes_out, first_ms, total_ms) = (row.next()?, row.next()?, row.next()?, row.next()?);
-    let (cap_asked, cap_applied) = (row.next()?, row.next()?);
-    Ok(Row {
-        id,
-        time,
-        account,
-        key,
-        charge,
-        written_off,
-        period_start,
-        status: u16::try_from(status).unwrap_or(0),
-        streamed: flags & 1 != 0,
-        estimated: flags & 2 != 0,
-        disconnected: flags & 4 != 0,
-        cut_short: flags & 8 != 0,
-        from_cache: flags & 16 != 0,
-        tokens,
-        bytes_in,
-        bytes_out,
-        first_ms,
-        total_ms,
-        cap_asked,
-        cap_applied,
-        request_id: row.next()?,
-        group: row.next()?,
-        endpoint: row.next()?,
+    let head = Head {
+        id: row.next()?,
+        time: row.next()?,
+        account: row.next()?,
+        key: row.next()?,
+        charge: row.next()?,
         model: row.next()?,
-        served: row.next()?,
-        attempts: read_attempts(row.next()?)?,
-        reason: row.next()?,
-        price: row.next()?,
-        ip: row.next::<Option<String>>()?.and_then(|ip| ip.parse().ok()),
-        tag: row.next()?,
-        user: row.next()?,
-        backend_request_id: row.next()?,
-    })
-}
-
-fn read_attempts(text: Option<String>) -> Result<Vec<RowAttempt>> {
-    let Some(text) = text else {
-        return Ok(Vec::new());
+        group: row.next()?,
     };
-    let short: Vec<(String, Option<u16>, u64)> = parsed(&text)?;
-    let long = short
-        .into_iter()
-        .map(|(backend, status, ms)| RowAttempt { backend, status, ms });
-    Ok(long.collect())
+    let text: String = row.next()?;
+    rest::read(head, &text)
 }
 
 /// A page of those that a filter lets through.
 pub(super) async fn list(tx: &mut Tx, filter: &UsageFilter, page: Page) -> Result<Vec<Row>> {
-    let (before, limit) = accounts::bounds(page);
+    let (mut before, limit) = accounts::bounds(page);
+    let most = usize::try_from(limit).unwrap_or(0);
+    let mut rows = Vec::new();
+    loop {
+        let found = select(tx, filter, before, limit).await?;
+        let (full, last) = (found.len() == most, found.last().map(|row| row.id.get()));
+        // Ids of requests are searched by a hash: another one may share it.
+        let meant = |row: &Row| filter.request_id.as_ref().is_none_or(|id| *id == row.request_id);
+        rows.extend(found.into_iter().filter(meant));
+        match last {
+            Some(last) if full && rows.len() < most => before = last,
+            _ => break,
+        }
+    }
+    rows.truncate(most);
+    Ok(rows)
+}
+
+async fn select(tx: &mut Tx, filter: &UsageFilter, before: i64, limit: i64) -> Result<Vec<Row>> {
     let mut wanted = Wanted::new(values![before, limit]);
     wanted.rows(filter);
     if let Some(request) = &filter.request_id {
@@ -198,8 +93,7 @@ pub(super) async fn list(tx: &mut Tx, filter: &UsageFilter, page: Page) -> Resul
     }
     let Wanted { sql, values } = wanted;
     let sql = format!(
-        "SELECT {} FROM usage WHERE id < $1{sql} ORDER BY id DESC LIMIT $2",
-        columns!()
+        "SELECT id, time, account, key, charge, model, grp, rest FROM usage WHERE id < $1{sql} ORDER BY id DESC LIMIT $2"
     );
     tx.rows(&sql, values).await?.into_iter().map(read).collect()
 }
@@ -214,12 +108,19 @@ async fn hours(tx: &mut Tx, filter: &UsageFilter) -> Result<RangeInclusive<i64>>
     Ok(first..=last)
 }
 
-/// Where the row of a request lies: its hour, then FNV-1a of its id in 32 bits
-/// (<http://www.isthe.com/chongo/tech/comp/fnv/>). An index of the ids themselves would be written all over.
+/// Where the row of a request lies in the index: its hour, 28 bits of a hash of its id but for the last three
+/// characters, then those, of which 5 bits tell hexadecimal digits apart.
+///
+/// The ids that the gateway makes are a process's prefix and a number: rows that are written together lie together, so a
+/// batch writes a few pages of the index. An index of the ids' hashes would be written all over, a page a row. The hash
+/// is FNV-1a, folded (<http://www.isthe.com/chongo/tech/comp/fnv/>).
 fn lookup(hour: i64, request: &str) -> i64 {
-    let step = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-    let hash = request.bytes().fold(0x811c_9dc5, step);
-    (hour << 32) | i64::from(hash)
+    let (start, end) = request.as_bytes().split_at(request.len().saturating_sub(3));
+    let step = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+    let hash = start.iter().fold(0x811c_9dc5, step);
+    let hash = i64::from((hash >> 28) ^ (hash & 0x0fff_ffff));
+    let end = end.iter().fold(0, |all, byte| (all << 5) | i64::from(byte & 31));
+    (hour << 43) | (hash << 15) | end
 }
 
 /// Which of these are there.
@@ -230,11 +131,31 @@ pub(super) async fn known(tx: &mut Tx, rows: &[Row]) -> Result<Vec<Id>> {
     found.into_iter().map(|mut row| row.next()).collect()
 }
 
-/// Deletes old ones of closed days.
+/// Deletes old ones of closed days, the oldest first. By their ids, which are made when a request ends: no row is deleted
+/// too early, and what is not old enough is not read.
 pub(super) async fn prune(tx: &mut Tx, before: Millis, most: u32) -> Result<u64> {
     let open = meta::open_day(tx).await?;
-    let end = Day(before.day().0.saturating_add(1)).min(open);
     let sql = "DELETE FROM usage WHERE id IN
-        (SELECT id FROM usage WHERE day < $1 AND time < $2 ORDER BY day LIMIT $3)";
-    tx.run(sql, values![end, before, i64::from(most)]).await
+        (SELECT id FROM usage WHERE id < $1 AND day < $2 AND time < $3 ORDER BY id LIMIT $4)";
+    tx.run(sql, values![Id::at(before), open, before, i64::from(most)])
+        .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn requests_that_come_together_lie_together() {
+        let at = |number: u64| lookup(494_000, &format!("8f14e45fceea167a-{number:08x}"));
+        let all: HashSet<_> = (0x4000..0x6000).map(at).collect();
+        assert_eq!(all.len(), 0x2000);
+        let block: Vec<_> = (0x5000..0x6000).map(at).collect();
+        let (first, last) = (block.iter().min().unwrap(), block.iter().max().unwrap());
+        assert!(last - first < 1 << 15);
+        assert!(lookup(494_000, "zz") > 0 && lookup(494_000, "") > 0);
+        assert_ne!(lookup(1, "ab"), lookup(1, "b"));
+    }
 }

@@ -51,6 +51,14 @@ impl Tx {
         done.map_err(failed)
     }
 
+    /// Locks what a `SELECT … FOR …` finds, where what it tells is of no use. On SQLite there is nothing to lock.
+    pub(super) async fn lock(&mut self, sql: &str, values: Vec<Value<'_>>) -> Result<()> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(_) => self.run(sql, values).await.map(drop),
+        }
+    }
+
     /// Runs a statement; its answer, which the caller has bounded.
     pub(super) async fn rows(&mut self, sql: &str, values: Vec<Value<'_>>) -> Result<Vec<Row>> {
         let rows = match self {
@@ -146,6 +154,7 @@ fn sqlite_arguments(values: Vec<Value<'_>>) -> Result<SqliteArguments> {
             Value::Text(text) => arguments.add(text),
             Value::Owned(text) => arguments.add(text),
             Value::Bytes(bytes) => arguments.add(bytes),
+            Value::Ints(_) | Value::Texts(_) | Value::BytesOf(_) => Err("SQLite has no lists".into()),
         }
         .map_err(|error| failed(sqlx::Error::Encode(error)))?;
     }
@@ -161,6 +170,9 @@ fn postgres_arguments(values: Vec<Value<'_>>) -> Result<PgArguments> {
             Value::Text(text) => arguments.add(text),
             Value::Owned(text) => arguments.add(text),
             Value::Bytes(bytes) => arguments.add(bytes),
+            Value::Ints(ints) => arguments.add(ints),
+            Value::Texts(texts) => arguments.add(texts),
+            Value::BytesOf(bytes) => arguments.add(bytes),
         }
         .map_err(|error| failed(sqlx::Error::Encode(error)))?;
     }

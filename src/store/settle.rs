@@ -3,27 +3,28 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::bulk::Bulk;
+use super::bulk::Kind::Int;
 use super::purse::{Purse, Share};
-use super::rows::{Settled, attempts};
+use super::rows::Settled;
 use super::session::Tx;
 use super::value::values;
-use super::{Billing, Id, Millis, Result, Row, accounts, meta, rollups, rows};
+use super::{Billing, Id, Millis, Result, Row, accounts, charges, meta, rest, rollups, rows};
 use crate::money::Nanos;
 
 static CHARGE_ACCOUNTS: Bulk = Bulk::new(
-    2,
-    "UPDATE accounts SET balance = balance - v.column2, used = used + v.column2 FROM (VALUES ",
+    &[Int, Int],
+    "UPDATE accounts SET balance = balance - v.column2, used = used + v.column2 FROM (",
     ") AS v WHERE accounts.id = v.column1",
 );
 static CHARGE_KEYS: Bulk = Bulk::new(
-    5,
+    &[Int, Int, Int, Int, Int],
     "UPDATE keys SET used = used + v.column2, spent = v.column3, period_start = v.column4, last_used = v.column5
-     FROM (VALUES ",
+     FROM (",
     ") AS v WHERE keys.id = v.column1",
 );
 static HOLD: Bulk = Bulk::new(
-    3,
-    "UPDATE allotments SET amount = v.column3 FROM (VALUES ",
+    &[Int, Int, Int],
+    "UPDATE allotments SET amount = v.column3 FROM (",
     ") AS v WHERE allotments.owner = v.column1 AND allotments.process = v.column2",
 );
 
@@ -51,8 +52,8 @@ struct Owners {
 /// Settles rows. Without a `look` at what is there, `false` says that some of them are: nothing may be committed then.
 pub(super) async fn settle(tx: &mut Tx, process: Id, rows: &[Row], look: bool) -> Result<bool> {
     let open = meta::open_day(tx).await?;
-    tx.row("SELECT id FROM processes WHERE id = $1 FOR KEY SHARE", values![process])
-        .await?;
+    let process_stays = "SELECT id FROM processes WHERE id = $1 FOR KEY SHARE";
+    tx.lock(process_stays, values![process]).await?;
     let mut owners = Owners::lock(tx, process, rows).await?;
     let mut known: HashSet<Id> = if look {
         rows::known(tx, rows).await?.into_iter().collect()
@@ -67,7 +68,7 @@ pub(super) async fn settle(tx: &mut Tx, process: Id, rows: &[Row], look: bool) -
         let (charge, written_off) = owners.charge(row);
         settled.push(Settled {
             row,
-            attempts: attempts(row)?,
+            rest: rest::write(row, written_off)?,
             charge,
             written_off,
             day: row.time.day().max(open),
@@ -78,6 +79,7 @@ pub(super) async fn settle(tx: &mut Tx, process: Id, rows: &[Row], look: bool) -
         return Ok(false);
     }
     rollups::add(tx, &settled).await?;
+    charges::add(tx, &settled).await?;
     owners.write(tx).await?;
     Ok(true)
 }
@@ -185,14 +187,21 @@ impl Key {
     }
 }
 
+/// Each of them once.
+fn once(ids: impl Iterator<Item = Id>) -> Vec<i64> {
+    let mut ids: Vec<_> = ids.map(Id::get).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
 /// What each account may spend in all.
 async fn lock_accounts(tx: &mut Tx, rows: &[Row]) -> Result<BTreeMap<Id, Option<i64>>> {
-    let ids: HashSet<i64> = rows.iter().map(|row| row.account.get()).collect();
     let sql = format!(
         "SELECT id, balance, postpaid, credit_limit FROM accounts WHERE id {} ORDER BY id FOR UPDATE",
         tx.among()
     );
-    let list = tx.list(ids);
+    let list = tx.list(once(rows.iter().map(|row| row.account)));
     let mut accounts = BTreeMap::new();
     for mut row in tx.rows(&sql, vec![list]).await? {
         let (id, balance, postpaid, credit_limit) = (row.next()?, row.next()?, row.next()?, row.next()?);
@@ -208,12 +217,11 @@ async fn lock_accounts(tx: &mut Tx, rows: &[Row]) -> Result<BTreeMap<Id, Option<
 
 /// Keys, without what processes hold of them.
 async fn lock_keys(tx: &mut Tx, process: Id, rows: &[Row]) -> Result<BTreeMap<Id, Key>> {
-    let ids: HashSet<i64> = rows.iter().map(|row| row.key.get()).collect();
     let sql = format!(
         "SELECT id, quota, period, period_start, spent, last_used FROM keys WHERE id {} ORDER BY id FOR UPDATE",
         tx.among()
     );
-    let list = tx.list(ids);
+    let list = tx.list(once(rows.iter().map(|row| row.key)));
     let mut keys = BTreeMap::new();
     for mut row in tx.rows(&sql, vec![list]).await? {
         let (id, quota, period) = (row.next()?, row.next()?, row.next::<Option<i64>>()?);

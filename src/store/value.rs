@@ -1,5 +1,7 @@
 //! Our types as the cells of a table: numbers, texts, bytes.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -13,6 +15,10 @@ pub(super) enum Value<'a> {
     Text(Option<&'a str>),
     Owned(Option<String>),
     Bytes(Option<&'a [u8]>),
+    // Lists, which PostgreSQL alone knows.
+    Ints(Vec<Option<i64>>),
+    Texts(Vec<Option<Cow<'a, str>>>),
+    BytesOf(Vec<Option<&'a [u8]>>),
 }
 
 /// The parameters of a statement, in their order.

@@ -1,5 +1,6 @@
 //! The proof of one account's balance.
 
+use super::charges::{self, Charges};
 use super::session::Tx;
 use super::value::values;
 use super::{Error, Id, Result, Verified, allotments, meta};
@@ -19,17 +20,36 @@ pub(super) async fn verify(tx: &mut Tx, account: Id, full: bool) -> Result<Verif
     };
     let mut row = tx.one(entries, values![account]).await?;
     let (entries, amount): (u64, i64) = (row.next()?, row.next()?);
-    let open = meta::open_day_seen(tx).await?;
-    let sql = "SELECT COUNT(*), CAST(COALESCE(SUM(charge), 0) AS BIGINT) FROM usage
-        WHERE day >= $1 AND account = $2 AND charge <> 0";
-    let mut row = tx.one(sql, values![open, account]).await?;
-    let (charges, charge): (u64, i64) = (row.next()?, row.next()?);
     let before = if full { 0 } else { closed };
+    let entered = before.saturating_add(amount);
+
+    let (summed, first) = charges::of_account(tx, account).await?;
+    let (mut charges, mut sum) = after(entered, &summed);
+    if full {
+        let open = meta::open_day_seen(tx).await?;
+        let rows = charges::in_rows(tx, account, open, first).await?;
+        let by_rows = after(entered, &rows);
+        if sum == balance {
+            (charges, sum) = by_rows;
+        }
+        if sum == balance && rows != summed {
+            return Err(Error::Corrupt(format!(
+                "the sums of the charges of account {account} are not those of its rows"
+            )));
+        }
+    }
     Ok(Verified {
         balance,
-        sum: Nanos::new(before.saturating_add(amount).saturating_sub(charge)),
+        sum,
         since,
         entries: entries + charges,
         allotted: Nanos::new(allotments::held(tx, account, 0).await?),
     })
+}
+
+/// How many charges, and what they leave.
+fn after(entered: i64, charges: &[Charges]) -> (u64, Nanos) {
+    let count: i64 = charges.iter().map(|of| of.count).sum();
+    let left = charges.iter().map(|of| of.amount).fold(entered, i64::saturating_sub);
+    (u64::try_from(count).unwrap_or(0), Nanos::new(left))
 }

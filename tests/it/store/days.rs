@@ -84,8 +84,8 @@ pub(super) async fn a_wrong_sum_closes_nothing(f: Fixture) {
             "UPDATE accounts SET balance = balance - 1 WHERE name = 'acme'",
         ),
         (
-            "UPDATE usage SET charge = charge + 1",
-            "UPDATE usage SET charge = charge - 1",
+            "UPDATE charges SET amount = amount + 1",
+            "UPDATE charges SET amount = amount - 1",
         ),
         (
             "UPDATE entries SET amount = amount - 1 WHERE amount > 1000000000",
@@ -114,6 +114,96 @@ pub(super) async fn a_wrong_sum_closes_nothing(f: Fixture) {
     );
 }
 
+/// The sums of charges, which a close enters, and the rows: the full proof finds where they differ.
+pub(super) async fn sums_that_are_not_those_of_the_rows_are_found(f: Fixture) {
+    let (acme, one, two, me, ids) = set_up(&f).await;
+    let other = account(&f.store, "other", cents(5)).await;
+    let today = Millis::now().day();
+    let yesterday = Day(today.0 - 1);
+    f.store.close_days(yesterday).await.unwrap();
+    let mut batch: Vec<_> = [(yesterday, &one, 10), (today, &one, 20), (today, &two, 30)]
+        .into_iter()
+        .map(|(day, key, charge)| on(day, row(ids.next(), acme.id, key.id, cents(charge))))
+        .collect();
+    // From a journal that was found after weeks: its id is as old as it is.
+    batch.push(Row {
+        id: Id::at(Day(today.0 - 40).start()),
+        ..on(Day(today.0 - 40), row(ids.next(), acme.id, one.id, cents(2)))
+    });
+    f.store.settle(me, &batch).await.unwrap();
+    sums_up(&f.store, acme.id).await;
+    assert_eq!(f.store.verify(acme.id, true).await.unwrap().entries, 5);
+    for (wrong, right, quick) in [
+        // A row, an old one, one that is gone, a sum, and one that is gone: the two sums differ.
+        (
+            "UPDATE usage SET charge = charge + 1 WHERE charge = 300000000",
+            "UPDATE usage SET charge = charge - 1 WHERE charge = 300000001",
+            true,
+        ),
+        (
+            "UPDATE usage SET charge = charge + 1 WHERE charge = 20000000",
+            "UPDATE usage SET charge = charge - 1 WHERE charge = 20000001",
+            true,
+        ),
+        (
+            "UPDATE usage SET account = -account WHERE charge = 100000000",
+            "UPDATE usage SET account = -account WHERE charge = 100000000",
+            true,
+        ),
+        (
+            "UPDATE charges SET amount = amount - 1 WHERE amount = 300000000",
+            "UPDATE charges SET amount = amount + 1 WHERE amount = 299999999",
+            false,
+        ),
+        (
+            "UPDATE charges SET account = -account WHERE amount = 300000000",
+            "UPDATE charges SET account = -account WHERE amount = 300000000",
+            false,
+        ),
+        // Both are wrong by as much: they are right about each other, not about the balance.
+        (
+            "UPDATE usage SET charge = charge + 1 WHERE charge = 300000000;
+             UPDATE charges SET amount = amount + 1 WHERE amount = 300000000",
+            "UPDATE usage SET charge = charge - 1 WHERE charge = 300000001;
+             UPDATE charges SET amount = amount - 1 WHERE amount = 300000001",
+            false,
+        ),
+    ] {
+        f.tamper(wrong).await;
+        let verified = f.store.verify(acme.id, false).await.unwrap();
+        assert_eq!(verified.balance == verified.sum, quick, "{wrong}");
+        let verified = f.store.verify(acme.id, true).await.unwrap();
+        assert_ne!(verified.balance, verified.sum, "{wrong}");
+        sums_up(&f.store, other.id).await;
+        f.tamper(right).await;
+        sums_up(&f.store, acme.id).await;
+    }
+    // The same in all, under other keys or another count: no sum shows it.
+    for (wrong, right) in [
+        (
+            "UPDATE charges SET amount = amount + 1 WHERE amount = 300000000;
+             UPDATE charges SET amount = amount - 1 WHERE amount = 120000000",
+            "UPDATE charges SET amount = amount - 1 WHERE amount = 300000001;
+             UPDATE charges SET amount = amount + 1 WHERE amount = 119999999",
+        ),
+        (
+            "UPDATE charges SET count = count + 1 WHERE amount = 300000000",
+            "UPDATE charges SET count = count - 1 WHERE amount = 300000000",
+        ),
+    ] {
+        f.tamper(wrong).await;
+        let corrupt = f.store.verify(acme.id, true).await.unwrap_err();
+        assert!(
+            matches!(&corrupt, Error::Corrupt(what) if what.contains(&acme.id.to_string())),
+            "{wrong}: {corrupt:?}"
+        );
+        f.tamper(right).await;
+        sums_up(&f.store, acme.id).await;
+    }
+    assert_eq!(f.store.close_days(Day(today.0 + 1)).await.unwrap(), 2);
+    sums_up(&f.store, acme.id).await;
+}
+
 pub(super) async fn late_rows_count_in_the_first_open_day(f: Fixture) {
     let (acme, one, _, me, ids) = set_up(&f).await;
     let today = Millis::now().day();
@@ -131,10 +221,16 @@ pub(super) async fn late_rows_count_in_the_first_open_day(f: Fixture) {
 }
 
 pub(super) async fn closed_rows_are_pruned(f: Fixture) {
-    let (acme, one, _, me, ids) = set_up(&f).await;
+    let (acme, one, _, me, _) = set_up(&f).await;
     let today = Millis::now().day();
     let batch: Vec<_> = (0..10)
-        .map(|i| on(Day(today.0 - i), row(ids.next(), acme.id, one.id, cents(1))))
+        .map(|i| Day(today.0 - i))
+        .map(|day| {
+            on(
+                day,
+                row(Id::at(Millis(day.start().0 + 2000)), acme.id, one.id, cents(1)),
+            )
+        })
         .collect();
     f.store.settle(me, &batch).await.unwrap();
     assert_eq!(f.store.prune(Millis::now(), 100).await.unwrap(), 0);
@@ -143,9 +239,23 @@ pub(super) async fn closed_rows_are_pruned(f: Fixture) {
     assert_eq!(f.store.prune(Day(today.0 - 5).start(), 3).await.unwrap(), 3);
     assert_eq!(f.store.prune(Day(today.0 - 5).start(), 3).await.unwrap(), 1);
     assert_eq!(f.store.prune(Day(today.0 - 5).start(), 3).await.unwrap(), 0);
-    assert_eq!(f.store.prune(Millis::now(), 100).await.unwrap(), 3);
-    assert_eq!(f.store.rows(&UsageFilter::default(), page(100)).await.unwrap().len(), 3);
+    // An old row that counts in a day that is still open stays, and so does one that was made after its day.
+    let late = on(
+        Day(today.0 - 9),
+        row(Id::at(Day(today.0 - 9).start()), acme.id, one.id, cents(1)),
+    );
+    f.store.settle(me, &[late]).await.unwrap();
+    assert_eq!(
+        f.store
+            .prune(Millis(Day(today.0 - 3).start().0 + 1500), 100)
+            .await
+            .unwrap(),
+        2
+    );
+    assert_eq!(f.store.prune(Millis::now(), 100).await.unwrap(), 1);
+    assert_eq!(f.store.rows(&UsageFilter::default(), page(100)).await.unwrap().len(), 4);
     sums_up(&f.store, acme.id).await;
     f.store.close_days(today).await.unwrap();
+    assert_eq!(f.store.prune(Day(today.0 - 5).start(), 100).await.unwrap(), 1);
     sums_up(&f.store, acme.id).await;
 }

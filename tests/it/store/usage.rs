@@ -1,6 +1,6 @@
-use tollgate::store::{Day, Id, Ids, Millis, Page, Row, RowAttempt, RowTokens, UsageBy, UsageFilter};
+use tollgate::store::{Day, Error, Id, Ids, Millis, Page, Row, RowAttempt, RowTokens, UsageBy, UsageFilter};
 
-use super::{Fixture, account, cents, key, page, process, row, take_all, terms};
+use super::{Fixture, account, cents, key, page, process, row, sums_up, take_all, terms};
 
 pub(super) async fn rows_read_back_as_written(f: Fixture) {
     let me = process(&f.store).await;
@@ -60,6 +60,32 @@ pub(super) async fn rows_read_back_as_written(f: Fixture) {
         f.store.rows(&UsageFilter::default(), page(9)).await.unwrap(),
         [plain, full]
     );
+}
+
+pub(super) async fn a_row_that_cannot_be_read_is_named(f: Fixture) {
+    let me = process(&f.store).await;
+    let ids = Ids::new(me.node);
+    let acme = account(&f.store, "acme", cents(100)).await;
+    let made = key(&f.store, acme.id, terms("k")).await;
+    let torn = row(ids.next(), acme.id, made.id, cents(2));
+    f.store.settle(me.id, std::slice::from_ref(&torn)).await.unwrap();
+    let rest = "UPDATE usage SET rest = ";
+    for wrong in ["'[2]'", "'[1,\"r\"'", "''", "'[]'", "'{}'", "substr(rest, 1, 9)"] {
+        let before = "UPDATE usage SET rest = '[1,\"r\",\"chat_completions\",200]'";
+        f.tamper(before).await;
+        assert_eq!(
+            f.store.rows(&UsageFilter::default(), page(9)).await.unwrap()[0].status,
+            200
+        );
+        f.tamper(format!("{rest}{wrong}").leak()).await;
+        let corrupt = f.store.rows(&UsageFilter::default(), page(9)).await.unwrap_err();
+        assert!(
+            matches!(&corrupt, Error::Corrupt(what) if what.contains(&torn.id.to_string())),
+            "{wrong}: {corrupt:?}"
+        );
+    }
+    // What it was charged is in columns, and is not lost with it.
+    sums_up(&f.store, acme.id).await;
 }
 
 pub(super) async fn rows_are_filtered_and_paged(f: Fixture) {
@@ -129,6 +155,11 @@ pub(super) async fn rows_are_filtered_and_paged(f: Fixture) {
         ..any.clone()
     };
     assert_eq!(some(request).await, [1]);
+    let nobody = UsageFilter {
+        request_id: Some("req-0".to_owned()),
+        ..any.clone()
+    };
+    assert_eq!(some(nobody).await, [0; 0]);
     let page = Page {
         before: Some(all[3].id),
         limit: 2,

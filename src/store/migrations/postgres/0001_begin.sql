@@ -123,8 +123,8 @@ CREATE TABLE closed_days (
     charge BIGINT NOT NULL
 );
 
--- day: that the charge counts in. lookup: the hour of its time (hours since 1970) above 32 bits of a hash of its request
--- id, so that what is written at one time lies together in the index. flags: 1 streamed, 2 estimated, 4 disconnected, 8 cut short, 16 cached.
+-- day: that the charge counts in. lookup: the hour of its time (hours since 1970) above bits of its request id, which is
+-- in rest. rest: all that is not searched, ordered or summed, as a versioned JSON array.
 CREATE TABLE usage (
     id BIGINT PRIMARY KEY,
     day BIGINT NOT NULL,
@@ -133,40 +133,24 @@ CREATE TABLE usage (
     account BIGINT NOT NULL,
     key BIGINT NOT NULL,
     charge BIGINT NOT NULL,
-    written_off BIGINT NOT NULL,
-    period_start BIGINT,
-    status BIGINT NOT NULL,
-    flags BIGINT NOT NULL,
-    prompt BIGINT NOT NULL,
-    cached BIGINT NOT NULL,
-    cache_write BIGINT NOT NULL,
-    completion BIGINT NOT NULL,
-    reasoning BIGINT NOT NULL,
-    audio_input BIGINT NOT NULL,
-    audio_output BIGINT NOT NULL,
-    bytes_in BIGINT NOT NULL,
-    bytes_out BIGINT NOT NULL,
-    first_ms BIGINT,
-    total_ms BIGINT NOT NULL,
-    cap_asked BIGINT,
-    cap_applied BIGINT,
-    request_id TEXT NOT NULL,
-    grp TEXT NOT NULL,
-    endpoint TEXT NOT NULL,
     model TEXT NOT NULL,
-    served TEXT,
-    attempts TEXT,
-    reason TEXT,
-    price TEXT,
-    ip TEXT,
-    tag TEXT,
-    usr TEXT,
-    backend_request_id TEXT
+    grp TEXT NOT NULL,
+    rest TEXT NOT NULL
 );
 CREATE INDEX usage_account ON usage (account, id);
 CREATE INDEX usage_key ON usage (key, id);
 CREATE INDEX usage_lookup ON usage (lookup);
-CREATE INDEX usage_day ON usage (day, account, key, charge);
+
+-- The charges of open days: how many rows are charged, how much, and the smallest id of them.
+CREATE TABLE charges (
+    day BIGINT NOT NULL,
+    account BIGINT NOT NULL,
+    key BIGINT NOT NULL,
+    count BIGINT NOT NULL,
+    amount BIGINT NOT NULL,
+    first BIGINT NOT NULL,
+    PRIMARY KEY (day, account, key)
+);
 
 -- hour: hours since 1970.
 CREATE TABLE rollups (

@@ -123,8 +123,8 @@ CREATE TABLE closed_days (
     charge INTEGER NOT NULL
 ) STRICT;
 
--- day: that the charge counts in. lookup: the hour of its time (hours since 1970) above 32 bits of a hash of its request
--- id, so that what is written at one time lies together in the index. flags: 1 streamed, 2 estimated, 4 disconnected, 8 cut short, 16 cached.
+-- day: that the charge counts in. lookup: the hour of its time (hours since 1970) above bits of its request id, which is
+-- in rest. rest: all that is not searched, ordered or summed, as a versioned JSON array.
 CREATE TABLE usage (
     id INTEGER PRIMARY KEY,
     day INTEGER NOT NULL,
@@ -133,40 +133,24 @@ CREATE TABLE usage (
     account INTEGER NOT NULL,
     key INTEGER NOT NULL,
     charge INTEGER NOT NULL,
-    written_off INTEGER NOT NULL,
-    period_start INTEGER,
-    status INTEGER NOT NULL,
-    flags INTEGER NOT NULL,
-    prompt INTEGER NOT NULL,
-    cached INTEGER NOT NULL,
-    cache_write INTEGER NOT NULL,
-    completion INTEGER NOT NULL,
-    reasoning INTEGER NOT NULL,
-    audio_input INTEGER NOT NULL,
-    audio_output INTEGER NOT NULL,
-    bytes_in INTEGER NOT NULL,
-    bytes_out INTEGER NOT NULL,
-    first_ms INTEGER,
-    total_ms INTEGER NOT NULL,
-    cap_asked INTEGER,
-    cap_applied INTEGER,
-    request_id TEXT NOT NULL,
-    grp TEXT NOT NULL,
-    endpoint TEXT NOT NULL,
     model TEXT NOT NULL,
-    served TEXT,
-    attempts TEXT,
-    reason TEXT,
-    price TEXT,
-    ip TEXT,
-    tag TEXT,
-    usr TEXT,
-    backend_request_id TEXT
+    grp TEXT NOT NULL,
+    rest TEXT NOT NULL
 ) STRICT;
 CREATE INDEX usage_account ON usage (account, id);
 CREATE INDEX usage_key ON usage (key, id);
 CREATE INDEX usage_lookup ON usage (lookup);
-CREATE INDEX usage_day ON usage (day, account, key, charge);
+
+-- The charges of open days: how many rows are charged, how much, and the smallest id of them.
+CREATE TABLE charges (
+    day INTEGER NOT NULL,
+    account INTEGER NOT NULL,
+    key INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    amount INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    PRIMARY KEY (day, account, key)
+) STRICT, WITHOUT ROWID;
 
 -- hour: hours since 1970.
 CREATE TABLE rollups (
