@@ -11,6 +11,7 @@ use tollgate::ledger::{Durability, KeyFunds, Ledger, Settings};
 use tollgate::money::Nanos;
 use tollgate::serve::{self, Books, Sockets};
 use tollgate::store;
+use tollgate::wiring;
 
 use super::case::{Case, chat};
 use crate::support::books::{Charging, with_store};
@@ -93,7 +94,9 @@ impl Scene {
         let ledger = Ledger::start(Arc::clone(&store), settings(path)).await.unwrap();
         let numbers = Arc::<Numbers>::default();
         let directory = Directory::open(Arc::clone(&store), ledger.clone(), &config, Arc::clone(&numbers));
+        ledger.open().await.unwrap();
         let books = Books {
+            share: wiring::share(ledger.position()),
             directory: directory.await.unwrap(),
             store: Arc::clone(&store),
             ledger,
