@@ -49,7 +49,7 @@ impl Inner {
         self.tend(&mut tasks, "keep_lease", Self::keep_lease);
         self.replay().await?;
         self.release_dead().await?;
-        let target = self.target(&mut tasks).await?;
+        let target = self.target(&mut tasks)?;
         let writer = Writer::new(Arc::clone(self), target).run();
         tasks.tasks.spawn(Arc::clone(self).while_it_lasts(writer));
         self.tend(&mut tasks, "keep_house", Self::keep_house);
@@ -68,7 +68,7 @@ impl Inner {
     }
 
     /// Opens the journal, where there is one, and starts to fill the store from it.
-    async fn target(self: &Arc<Self>, tasks: &mut Tasks) -> Result<Target, StartError> {
+    fn target(self: &Arc<Self>, tasks: &mut Tasks) -> Result<Target, StartError> {
         if self.settings.durability == Durability::Store {
             return Ok(Target::Store);
         }

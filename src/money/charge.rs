@@ -119,10 +119,11 @@ impl Price {
         let input = expected.prompt();
         let rate = |unit: &Unit| rates.token(*unit, input);
         let kinds = [Unit::Input, Unit::CachedInput, Unit::CacheWrite, Unit::CacheWrite1h];
-        if expected.input > 0 && rates.request.is_none() {
-            if let Some(unit) = kinds.into_iter().find(|unit| rate(unit).is_none()) {
-                return Err(PriceError::NotPriced { unit });
-            }
+        if expected.input > 0
+            && rates.request.is_none()
+            && let Some(unit) = kinds.into_iter().find(|unit| rate(unit).is_none())
+        {
+            return Err(PriceError::NotPriced { unit });
         }
         // `max_by` takes the last of equals.
         let dearest = kinds.into_iter().rev().max_by_key(rate).unwrap_or(Unit::Input);

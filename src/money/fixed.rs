@@ -20,14 +20,12 @@ pub(super) fn fixed(value: Decimal, decimals: u32) -> Option<i128> {
         return None;
     }
     let missing = |value: &Decimal| Some(*POWERS.get(decimals.checked_sub(value.scale())? as usize)?);
-    match missing(&value) {
-        Some(power) => value.mantissa().checked_mul(power),
-        // Too many digits, unless those are zeros. It takes long to see, and happens to no price as it is typed.
-        None => {
-            let value = value.normalize();
-            value.mantissa().checked_mul(missing(&value)?)
-        }
+    if let Some(power) = missing(&value) {
+        return value.mantissa().checked_mul(power);
     }
+    // Too many digits, unless those are zeros. It takes long to see, and happens to no price as it is typed.
+    let value = value.normalize();
+    value.mantissa().checked_mul(missing(&value)?)
 }
 
 /// `number / by`, rounded half away from zero; `by` is positive.

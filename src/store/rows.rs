@@ -153,7 +153,7 @@ mod tests {
         let all: HashSet<_> = (0x4000..0x6000).map(at).collect();
         assert_eq!(all.len(), 0x2000);
         let block: Vec<_> = (0x5000..0x6000).map(at).collect();
-        let (first, last) = (block.iter().min().unwrap(), block.iter().max().unwrap());
+        let (first, last) = (block.iter().min().expect("some"), block.iter().max().expect("some"));
         assert!(last - first < 1 << 15);
         assert!(lookup(494_000, "zz") > 0 && lookup(494_000, "") > 0);
         assert_ne!(lookup(1, "ab"), lookup(1, "b"));

@@ -84,12 +84,12 @@ impl Log {
         frame.write(&mut self.buffer).ok_or(io::ErrorKind::FileTooLarge)?;
         // At the place that is known to be sound: what an attempt before this one has left there is written over.
         active.file.write_all_at(&self.buffer, active.length)?;
-        if self.sync {
-            if let Err(error) = active.file.sync_data() {
-                // What the disk has of it is unknown, and a later sync that succeeds would not tell: not here again.
-                self.close();
-                return Err(error);
-            }
+        if self.sync
+            && let Err(error) = active.file.sync_data()
+        {
+            // What the disk has of it is unknown, and a later sync that succeeds would not tell: not here again.
+            self.close();
+            return Err(error);
         }
         active.length += self.buffer.len() as u64;
         active.last = seq;
@@ -107,11 +107,12 @@ impl Log {
             remove(path)?;
             self.closed.pop_front();
         }
-        if let Some(active) = &mut self.active {
-            if active.last <= seq && active.length > active.head {
-                active.file.set_len(active.head)?;
-                active.length = active.head;
-            }
+        if let Some(active) = &mut self.active
+            && active.last <= seq
+            && active.length > active.head
+        {
+            active.file.set_len(active.head)?;
+            active.length = active.head;
         }
         Ok(())
     }

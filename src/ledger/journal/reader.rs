@@ -51,10 +51,10 @@ impl Reader {
 
     /// The first batch after this one and up to that one.
     pub(in crate::ledger) fn next(&mut self, after: i64, upto: i64) -> io::Result<Option<Stored>> {
-        if self.last == after {
-            if let Some(stored) = self.find(after, upto)? {
-                return Ok(Some(stored));
-            }
+        if self.last == after
+            && let Some(stored) = self.find(after, upto)?
+        {
+            return Ok(Some(stored));
         }
         // What was read may have been deleted and written over since.
         (self.segment, self.last) = (None, 0);

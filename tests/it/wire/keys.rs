@@ -1,5 +1,6 @@
 //! Rows 1 to 7: keys, from their making to their end.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
@@ -145,10 +146,22 @@ async fn row_4_the_full_key_is_shown_once() {
         keeping.does("POST", &reveal, &identity).await.is(200)["key"],
         json!(key)
     );
-    for file in std::fs::read_dir(keeping.books.folder.path()).unwrap() {
-        let bytes = std::fs::read(file.unwrap().path()).unwrap();
-        assert!(!bytes.windows(key.len()).any(|window| window == key.as_bytes()));
+    let files = files(keeping.books.folder.path());
+    assert!(files.len() > 1, "the store, and what is beside it");
+    for file in files {
+        let bytes = std::fs::read(&file).unwrap();
+        let found = bytes.windows(key.len()).any(|window| window == key.as_bytes());
+        assert!(!found, "{}", file.display());
     }
+}
+
+/// All files in a folder and below.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let (folders, mut all): (Vec<_>, Vec<_>) = paths.partition(|path| path.is_dir());
+    all.extend(folders.iter().flat_map(|folder| files(folder)));
+    all.retain(|path| path.is_file());
+    all
 }
 
 #[tokio::test]

@@ -100,7 +100,7 @@ async fn row_13_limits_by_model_and_by_plan_and_timeouts_of_120_seconds() {
     })
     .await;
     let backend = &shop.books.gateway.inner.config().backends[0];
-    let minutes = Duration::from_secs(120);
+    let minutes = Duration::from_mins(2);
     assert_eq!(
         [backend.timeout.first_byte, backend.timeout.idle, backend.timeout.total],
         [minutes; 3]

@@ -119,7 +119,13 @@ impl Scene {
         scene.drains = scene.free_drains();
         // From here on there is credit at hand, unless a case wants it otherwise.
         let (holder, key) = scene.funds();
-        assert_eq!(within(holder.funds.draw(&key)).await, Some(Nanos::new(CREDIT)));
+        within(async {
+            // That the account has something may take a moment to get around.
+            while holder.funds.draw(&key).await != Some(Nanos::new(CREDIT)) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
         scene
     }
 

@@ -155,7 +155,10 @@ impl Shared {
             ticks.tick().await;
             let turn = self.asked.fetch_add(1, Ordering::Relaxed);
             let id = format!("load-{turn}");
-            let (stream, leaves) = (turn % 3 != 0, turn % 10 == 7 && self.leaving.load(Ordering::Relaxed));
+            let (stream, leaves) = (
+                !turn.is_multiple_of(3),
+                turn % 10 == 7 && self.leaving.load(Ordering::Relaxed),
+            );
             let phase = self.phase.load(Ordering::Relaxed);
             let begun = Instant::now();
             let mut client = match kept.take() {
