@@ -16,7 +16,13 @@ impl Directory {
         for key in &config.keys {
             let name = key.account.as_ref().unwrap_or(&key.name);
             let account = backing.account(name).await?;
-            backing.key(&account, key).await?;
+            let made = backing.key(&account, key).await;
+            if let Err(Error::Conflict(_)) = made {
+                // Another process does the same at this moment, and was quicker: what it made is looked at.
+                backing.key(&account, key).await?;
+            } else {
+                made?;
+            }
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use tollgate::money::Nanos;
 use tollgate::serve::Books;
 use tollgate::store::Topup;
 
-use crate::support::books::ACCOUNT;
+use crate::support::books::{ACCOUNT, priced, with_store_at};
 use crate::support::client::Client;
 use crate::support::gateway::{KEY, Setup, chat, scripted};
 use crate::support::process::Process;
@@ -136,4 +136,38 @@ async fn spend_together_what_is_there() {
     assert!(answered >= PAID * 9 / 10, "{answered} answered of {PAID} paid");
     let verified = store.verify(account.id, true).await.unwrap();
     assert_eq!((verified.sum, verified.allotted), (account.balance, Nanos::ZERO));
+}
+
+/// A fixed key is made by one of them, and known to all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn that_start_at_one_moment_make_a_fixed_key_once() {
+    let folder = TempDir::new().unwrap();
+    let backend = scripted().await;
+    let here = folder.path();
+    // Whose turn it is to make the store's tables is another matter.
+    let url = format!("sqlite://{}/tollgate.db", here.display());
+    drop(tollgate::store::open(&url).await.unwrap());
+    let mut opening = tokio::task::JoinSet::new();
+    for number in 0..8 {
+        // Many, so that two of them look for the same one before either has made it.
+        let setup = (0..30).fold(Setup::over(backend.local_addr()), |setup, key| {
+            setup.key(&format!("key-{key}"), &format!("account = \"{ACCOUNT}\""))
+        });
+        let setup = with_store_at(
+            priced(setup, "{ request = 0.001 }"),
+            &url,
+            &here.join(format!("journal-{number}")),
+        );
+        let config = setup.config();
+        opening.spawn(async move { Books::open(&config).await });
+    }
+    let all: Vec<Books> = within(opening.join_all())
+        .await
+        .into_iter()
+        .map(|books| books.unwrap().unwrap())
+        .collect();
+    assert!(all.iter().all(|books| books.directory.len() == 31));
+    for books in all {
+        books.ledger.stop().await;
+    }
 }
