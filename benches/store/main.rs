@@ -25,6 +25,11 @@ use tollgate::store::{
     RowTokens, SharedStore, Topup, UsageBy, UsageFilter,
 };
 
+/// As in the gateway.
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Done<T> = Result<T, Box<dyn Error>>;
 
 #[tokio::main]

@@ -62,6 +62,40 @@ pub(super) async fn rows_read_back_as_written(f: Fixture) {
     );
 }
 
+/// The index tells these two apart by nothing.
+pub(super) async fn requests_of_like_ids_are_told_apart(f: Fixture) {
+    let me = process(&f.store).await;
+    let ids = Ids::new(me.node);
+    let acme = account(&f.store, "acme", cents(100)).await;
+    let made = key(&f.store, acme.id, terms("k")).await;
+    let named = |name: &str| Row {
+        request_id: name.to_owned(),
+        ..row(ids.next(), acme.id, made.id, cents(1))
+    };
+    let all = [
+        named("twin-aaa"),
+        named("twin-AAA"),
+        named("twin-aaa"),
+        named("twin-AaA"),
+    ];
+    f.store.settle(me.id, &all).await.unwrap();
+    for (name, limit, found) in [
+        ("twin-aaa", 9, vec![2, 0]),
+        ("twin-aaa", 1, vec![2]),
+        ("twin-AAA", 1, vec![1]),
+        ("twin-aAa", 1, vec![]),
+        ("twin-AAA", 0, vec![]),
+    ] {
+        let filter = UsageFilter {
+            request_id: Some(name.to_owned()),
+            ..UsageFilter::default()
+        };
+        let rows = f.store.rows(&filter, page(limit)).await.unwrap();
+        let expected: Vec<_> = found.into_iter().map(|i: usize| all[i].clone()).collect();
+        assert_eq!(rows, expected, "{name}, {limit}");
+    }
+}
+
 pub(super) async fn a_row_that_cannot_be_read_is_named(f: Fixture) {
     let me = process(&f.store).await;
     let ids = Ids::new(me.node);
