@@ -118,14 +118,7 @@ impl Scene {
         };
         scene.drains = scene.free_drains();
         // From here on there is credit at hand, unless a case wants it otherwise.
-        let (holder, key) = scene.funds();
-        within(async {
-            // That the account has something may take a moment to get around.
-            while holder.funds.draw(&key).await != Some(Nanos::new(CREDIT)) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        })
-        .await;
+        within(scene.draws(Nanos::new(CREDIT))).await;
         scene
     }
 
@@ -231,15 +224,8 @@ impl Scene {
         let mut free = within(holder.funds.draw(&key)).await;
         if case.undrawn {
             // What the case kept from being taken is still in the store, or on its way.
-            for _ in 0..100 {
-                if free == Some(account.balance) {
-                    break;
-                }
-                let keys = self.charging.store().keys_named(Some(account.id), KEY).await.unwrap();
-                self.ledger().changed(&account, &keys);
-                free = within(holder.funds.draw(&key)).await;
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            within(self.draws(account.balance)).await;
+            free = Some(account.balance);
         }
         assert_eq!(free, Some(account.balance), "{what}: what is free is what there is");
         let rest = Nanos::new(account.balance.get() - PROBE.get());
@@ -250,6 +236,18 @@ impl Scene {
         held.release();
         self.is_clean(what).await;
         assert_eq!(self.charge_of_one(1, what).await, PROBE, "{what}");
+    }
+
+    /// Takes from the store until there is so much at hand. On a busy machine it may not answer in time, and then it is not
+    /// asked again by itself until something changes.
+    async fn draws(&self, wanted: Nanos) {
+        let (holder, key) = self.funds();
+        while holder.funds.draw(&key).await != Some(wanted) {
+            let account = self.charging.account().await;
+            let keys = self.charging.store().keys_named(Some(account.id), KEY).await.unwrap();
+            self.ledger().changed(&account, &keys);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// The account's funds and the key's part of them, as requests see them.
