@@ -144,8 +144,13 @@ impl Scene {
                 .unwrap()
                 .remove(0);
             let funds = other.funds(&account);
-            let key = funds.key(&key);
-            assert!(within(funds.draw(&key)).await > Some(Nanos::ZERO));
+            within(async {
+                while funds.draw(&funds.key(&key)).await <= Some(Nanos::ZERO) {
+                    other.changed(&account, std::slice::from_ref(&key));
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            })
+            .await;
             self.other = Some((other, folder));
             self.charging.books.directory.refresh().await.unwrap();
         } else {
