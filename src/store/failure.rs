@@ -4,6 +4,10 @@ use sqlx::error::DatabaseError;
 
 use super::Error;
 
+/// Another connection, or process, stands in the way.
+const BUSY: i32 = 5;
+const LOCKED: i32 = 6;
+
 /// The error of an engine as ours. Its text holds no address and no password: those are in errors of configuration
 /// alone, whose text is not taken.
 pub(super) fn failed(error: sqlx::Error) -> Error {
@@ -27,15 +31,26 @@ pub(super) fn failed(error: sqlx::Error) -> Error {
     }
 }
 
+/// Whether another connection to a SQLite file stands in the way, and it may work at once without it.
+pub(super) fn is_locked(error: &sqlx::Error) -> bool {
+    let error = error.as_database_error();
+    let error = error.and_then(|error| error.try_downcast_ref::<sqlx::sqlite::SqliteError>());
+    error.is_some_and(|error| matches!(code(error) & 0xff, BUSY | LOCKED))
+}
+
+/// SQLite's extended code.
+fn code(error: &dyn DatabaseError) -> i32 {
+    error.code().and_then(|code| code.parse().ok()).unwrap_or(1)
+}
+
 /// By primary code, <https://www.sqlite.org/rescode.html>.
 fn of_sqlite(error: &dyn DatabaseError) -> Error {
     if error.is_unique_violation() {
         return Error::Conflict(taken(error.message()));
     }
-    let code = error.code().and_then(|code| code.parse::<i32>().ok()).unwrap_or(1);
-    let why = error.message();
+    let (code, why) = (code(error), error.message());
     match code & 0xff {
-        5 | 6 => Error::Unavailable("it is locked".to_owned()),
+        BUSY | LOCKED => Error::Unavailable("it is locked".to_owned()),
         // No permission, no memory, read-only, an interrupted or failed input or output, full, cannot be opened, its
         // lock protocol failed, moved while it was open.
         3 | 7..=10 | 13..=15 | 22 | 23 => Error::Unavailable(format!("{why} (SQLite {code})")),

@@ -6,9 +6,10 @@ use std::time::Duration;
 use sqlx::ConnectOptions as _;
 use sqlx::pool::PoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
+use tokio::time::{Instant, sleep};
 
 use super::Result;
-use super::failure::failed;
+use super::failure::{failed, is_locked};
 use super::migrate::migrate;
 use super::session::Tx;
 
@@ -19,6 +20,8 @@ const MIGRATIONS: &[&str] = &[
 /// How long another process may hold the file.
 const BUSY: Duration = Duration::from_secs(5);
 const READERS: u32 = 4;
+/// How long after a file was found locked it is opened again.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// The pools of one file.
 pub(super) struct Pools {
@@ -30,7 +33,7 @@ impl Pools {
     /// Opens the file, made when absent; `None` is a store in memory that ends with it.
     pub(super) async fn open(path: Option<&Path>) -> Result<Self> {
         let options = options(path);
-        let writer = pool(1).connect_with(options.clone()).await.map_err(failed)?;
+        let writer = first(&options).await?;
         let pools = Self {
             readers: match path {
                 Some(_) => pool(READERS).connect_lazy_with(options.pragma("query_only", "1")),
@@ -52,6 +55,18 @@ impl Pools {
     /// A transaction that sees the store as it is when it first reads.
     pub(super) async fn read(&self) -> Result<Tx> {
         self.readers.begin().await.map(Tx::Sqlite).map_err(failed)
+    }
+}
+
+/// The pool that writes, connected. Whoever opens a new file makes it keep a log, and for that SQLite does not wait while
+/// another does the same: so it is tried again.
+async fn first(options: &SqliteConnectOptions) -> Result<SqlitePool> {
+    let until = Instant::now() + BUSY;
+    loop {
+        match pool(1).connect_with(options.clone()).await {
+            Err(error) if is_locked(&error) && Instant::now() < until => sleep(AGAIN).await,
+            opened => return opened.map_err(failed),
+        }
     }
 }
 

@@ -188,7 +188,7 @@ impl Scene {
 
     /// Whether somebody has met with what is armed there.
     pub(super) async fn struck(&self, point: Point) -> bool {
-        tokio::time::timeout(Duration::from_secs(5), self.failpoints().struck(point))
+        tokio::time::timeout(Duration::from_secs(10), self.failpoints().struck(point))
             .await
             .is_ok()
     }
