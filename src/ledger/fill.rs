@@ -7,15 +7,13 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::counters::add;
 use super::inner::Inner;
-use super::journal::{self, Aside, Next, Reader};
+use super::journal::{self, Aside, ENOUGH, Next, Reader};
 use super::settle::settle;
 use crate::failpoint;
 use crate::store::{Id, Row};
 
-/// How often the store gets rows: those of several commits together cost it less.
+/// How often the store gets rows, unless there are enough for a transaction at once: together they cost it less.
 const EVERY: Duration = Duration::from_millis(100);
-/// Rows that are worth a transaction without waiting for more.
-const MANY: usize = 500;
 /// How long the store is left alone after a failure: at first, and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
@@ -56,7 +54,8 @@ impl Filler {
                     self.settle(batch.process, &batch.rows).await;
                     inner.filled(&batch.rows, batch.rows.len(), batch.bytes);
                     inner.window.done(batch.seq);
-                    if batch.rows.len() < MANY {
+                    // More than half a transaction: there may be more that did not fit.
+                    if batch.rows.len() < ENOUGH / 2 {
                         sleep_until(next).await;
                     }
                 }

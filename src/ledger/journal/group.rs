@@ -4,10 +4,8 @@ use std::io;
 
 use super::lines;
 use super::reader::{Reader, Stored};
+use super::window::ENOUGH;
 use crate::store::{Id, Row};
-
-/// Rows from which on no further batch is read.
-const ENOUGH: usize = 500;
 
 /// Batches that follow each other, of one registration.
 #[derive(Debug)]

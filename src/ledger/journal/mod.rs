@@ -28,5 +28,5 @@ pub(super) use self::lines::write;
 pub(super) use self::lock::Lock;
 pub(super) use self::log::Log;
 pub(super) use self::reader::Reader;
-pub(super) use self::window::{Next, Window};
+pub(super) use self::window::{ENOUGH, Next, Window};
 pub(super) use self::writer::{Target, Writer};

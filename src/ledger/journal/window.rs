@@ -10,8 +10,8 @@ use crate::store::{Id, Row};
 
 /// Bytes of committed batches that are kept in memory for the filler; what is beyond it reads from the file.
 const IN_MEMORY: u64 = 16 << 20;
-/// Rows of one transaction of the store.
-const GROUP: usize = 1000;
+/// Rows of one transaction of the store, at most and about: of 500, SQLite takes half as much again for each.
+pub(in crate::ledger) const ENOUGH: usize = 3000;
 
 /// Batches that were committed and are not in the store yet.
 #[derive(Debug, Default)]
@@ -105,7 +105,7 @@ impl Batches {
     fn merge(&mut self) -> Option<Batch> {
         let mut merged = self.kept.pop_front()?;
         while let Some(next) = self.kept.front() {
-            let fits = merged.rows.len() + next.rows.len() <= GROUP;
+            let fits = merged.rows.len() + next.rows.len() <= ENOUGH;
             if !fits || next.seq != merged.seq + 1 || next.process != merged.process {
                 break;
             }
