@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::signals::Signals;
+use super::signals::{self, Signals};
 use super::upgrade::{RunDir, UpgradeError};
 use super::{Books, Gateway};
 use crate::config::{Loaded, Loader};
@@ -51,7 +51,8 @@ async fn serve(path: &Path, loaded: Loaded, upgrade: bool) -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let files = loaded.files;
+    // Before the store is opened, which may take long.
+    let watcher = signals::watch(loaded.files);
     // Before anything listens: a signal that comes early must not kill.
     let mut signals = match Signals::install() {
         Ok(signals) => signals,
@@ -101,7 +102,7 @@ async fn serve(path: &Path, loaded: Loaded, upgrade: bool) -> ExitCode {
     let addresses = gateway.addresses();
     let admin = addresses.admin.map(tracing::field::display);
     tracing::info!(http = ?addresses.http, h2c = ?addresses.h2c, admin, "listening");
-    let why = signals.until_told_to_end(path, files, &mut gateway, relief).await;
+    let why = signals.until_told_to_end(path, watcher, &mut gateway, relief).await;
     let lifecycle = gateway.lifecycle().clone();
     tracing::info!(why, in_flight = lifecycle.in_flight(), "draining");
     let ending = gateway.shut_down();

@@ -28,21 +28,14 @@ impl Signals {
 
     /// Answers reloads until a signal asks the process to end, or `relief` has come; says which.
     ///
-    /// A reload is asked for by SIGHUP, or by a change to one of `files`: the configuration and what it points at.
+    /// A reload is asked for by SIGHUP, or by a change that `watcher` tells of.
     pub(super) async fn until_told_to_end(
         &mut self,
         path: &Path,
-        files: Vec<PathBuf>,
+        mut watcher: Option<Watcher>,
         gateway: &mut Gateway,
         mut relief: Option<oneshot::Receiver<()>>,
     ) -> &'static str {
-        let mut watcher = match Watcher::new(files) {
-            Ok(watcher) => Some(watcher),
-            Err(error) => {
-                tracing::warn!(%error, "changes to the configuration's files are not noticed; send SIGHUP");
-                None
-            }
-        };
         loop {
             let changed = async {
                 match &mut watcher {
@@ -82,6 +75,18 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Watches the configuration and what it points at. To be called as soon as those were read: what changes before is not
+/// noticed.
+pub(super) fn watch(files: Vec<PathBuf>) -> Option<Watcher> {
+    match Watcher::new(files) {
+        Ok(watcher) => Some(watcher),
+        Err(error) => {
+            tracing::warn!(%error, "changes to the configuration's files are not noticed; send SIGHUP");
+            None
         }
     }
 }
