@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::task::{spawn_blocking, yield_now};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::lines;
 use super::log::Log;
@@ -156,7 +156,8 @@ impl Writer {
         let inner = Arc::clone(&self.inner);
         let pausing = async {
             failpoint::pass!(inner.failpoints, JournalRetry);
-            sleep(*pause).await;
+            // What the store has taken meanwhile leaves room where the disk was full.
+            let _either = timeout(*pause, inner.progress.notified()).await;
         };
         patiently(&inner, items, pausing).await;
         *pause = (*pause * 2).min(PAUSE.1);
