@@ -192,11 +192,25 @@ impl Inner {
     ) -> store::Result<T> {
         let late = || Err(Error::Unavailable(format!("no answer within {time:?}")));
         let done = timeout(time, call).await.unwrap_or_else(|_| late());
-        let up = !matches!(&done, Err(error) if error.is_unavailable());
+        self.saw_store(!matches!(&done, Err(error) if error.is_unavailable()));
+        done
+    }
+
+    /// A call that only reads. That it succeeds does not tell that the store takes what is written: SQLite reads while
+    /// another has it locked.
+    pub(super) async fn read<T>(&self, call: impl Future<Output = store::Result<T>>) -> store::Result<T> {
+        let late = || Err(Error::Unavailable(format!("no answer within {CALL:?}")));
+        let done = timeout(CALL, call).await.unwrap_or_else(|_| late());
+        if matches!(&done, Err(error) if error.is_unavailable()) {
+            self.saw_store(false);
+        }
+        done
+    }
+
+    fn saw_store(&self, up: bool) {
         if self.store_up.swap(up, Ordering::Relaxed) != up {
             tracing::warn!(up, "the store's state changed");
         }
-        done
     }
 
     /// All funds that were asked for.

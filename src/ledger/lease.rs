@@ -23,7 +23,7 @@ impl Inner {
                 due = Instant::now() + self.settings.lease / 3;
                 self.beat().await;
             }
-            match self.bounded(self.store.pulse(self.process())).await {
+            match self.read(self.store.pulse(self.process())).await {
                 Ok(pulse) => self.heed(pulse).await,
                 Err(Error::NotFound(_)) => self.register_anew().await,
                 Err(error) => tracing::debug!(%error, "no pulse"),
