@@ -5,6 +5,9 @@ use tollgate::store::{Day, Id, Millis};
 
 use super::Done;
 
+/// What each row is charged.
+const CHARGE: u32 = 654_000;
+
 /// So many rows, evenly over the last year and over all keys, with their roll-ups and what they did to balances.
 pub(crate) async fn year(url: &str, keys: &[(Id, Id)], rows: u64) -> Done<()> {
     let mut connection = SqliteConnection::connect(url).await?;
@@ -22,19 +25,21 @@ pub(crate) async fn year(url: &str, keys: &[(Id, Id)], rows: u64) -> Done<()> {
         INSERT INTO picked VALUES {picked};
         BEGIN;
         DROP INDEX usage_lookup; DROP INDEX usage_key; DROP INDEX usage_account;
-        INSERT INTO usage (id, day, lookup, time, account, key, charge, model, grp, rest)
+        INSERT INTO usage (id, count, day, lookup, time, account, key, model, grp, price, lines)
         WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < {rows})
-        SELECT ({start} + i * {step}) << 21 | 1, ({start} + i * {step}) / 86400000,
-            ({start} + i * {step}) / 3600000 << 43 | i * 2654435761 % 4294967296, {start} + i * {step}, account, key, 654000,
+        SELECT ({start} + i * {step}) << 21 | 1, 1, ({start} + i * {step}) / 86400000,
+            ({start} + i * {step}) / 3600000 << 28 | i * 2654435761 % 268435456, {start} + i * {step}, account, key,
             CASE i / {count} % 3 WHEN 0 THEN 'gpt-4o' ELSE 'deepseek-chat' END, 'default',
-            printf('[1,\"%016x\",\"chat_completions\",200,1,4800,60000,4200,null,1200,300,true,[[\"deepseek\",200,812]]]', i)
+            '{{\"input\":0.27,\"output\":1.1}}',
+            printf('[2,%d,%d,{CHARGE},\"%016x\",\"chat_completions\",200,1,4800,60000,4200,null,1200,300,true,[[\"deepseek\",200,812]]]',
+                ({start} + i * {step}) << 21 | 1, {start} + i * {step}, i)
         FROM n JOIN picked ON picked.n = i % {count};
         INSERT INTO rollups SELECT key, time / 3600000, model, grp, account, COUNT(*), 0, COUNT(*) * 1200, 0, 0,
-            COUNT(*) * 300, 0, 0, 0, SUM(charge), 0 FROM usage WHERE time < {end} GROUP BY 1, 2, 3, 4;
-        INSERT INTO charges SELECT day, account, key, COUNT(*), SUM(charge), MIN(id) FROM usage WHERE time < {end}
+            COUNT(*) * 300, 0, 0, 0, COUNT(*) * {CHARGE}, 0 FROM usage WHERE time < {end} GROUP BY 1, 2, 3, 4;
+        INSERT INTO charges SELECT day, account, key, COUNT(*), COUNT(*) * {CHARGE}, MIN(id) FROM usage WHERE time < {end}
             GROUP BY 1, 2, 3;
         UPDATE accounts SET balance = balance - u.charge, used = used + u.charge
-            FROM (SELECT account, SUM(charge) AS charge FROM usage WHERE time < {end} GROUP BY account) AS u
+            FROM (SELECT account, COUNT(*) * {CHARGE} AS charge FROM usage WHERE time < {end} GROUP BY account) AS u
             WHERE accounts.id = u.account;
         UPDATE allotments SET amount = (SELECT balance FROM accounts WHERE id = owner) WHERE kind = 0;
         CREATE INDEX usage_account ON usage (account, id);

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use settings::{Median, Settings};
 use tollgate::money::Nanos;
 use tollgate::store::{
-    self, Billing, Day, Id, Ids, KeyTerms, Millis, NewAccount, NewKey, Owner, Page, Process, Row, RowAttempt,
+    self, Billing, Day, Id, Ids, KeyTerms, Lines, Millis, NewAccount, NewKey, Owner, Page, Process, Row, RowAttempt,
     RowTokens, SharedStore, Topup, UsageBy, UsageFilter,
 };
 
@@ -224,7 +224,8 @@ async fn settle_batches(store: &SharedStore, tenants: &Tenants, size: usize, set
     for _ in 0..settings.rounds {
         let (mut spent, mut cpu, mut rows) = (Duration::ZERO, 0.0, 0_u32);
         while spent < settings.span {
-            let batch = tenants.batch(size);
+            let batch = Lines::of(&tenants.batch(size));
+            let batch: Vec<_> = batch.all().collect();
             let (begun, before) = (Instant::now(), cpu_seconds());
             store.settle(tenants.process.id, &batch).await?;
             spent += begun.elapsed();

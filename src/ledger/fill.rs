@@ -7,10 +7,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::counters::add;
 use super::inner::Inner;
-use super::journal::{self, Aside, ENOUGH, Next, Reader};
+use super::journal::{Aside, ENOUGH, Next, Reader};
 use super::settle::settle;
 use crate::failpoint;
-use crate::store::{Id, Row};
+use crate::store::{Id, Lines};
 
 /// How often the store gets rows, unless there are enough for a transaction at once: together they cost it less.
 const EVERY: Duration = Duration::from_millis(100);
@@ -51,11 +51,11 @@ impl Filler {
                 }
                 Next::Batch(batch) => {
                     self.reader = None;
-                    self.settle(batch.process, &batch.rows).await;
-                    inner.filled(&batch.rows, batch.rows.len(), batch.bytes);
+                    self.settle(batch.process, &batch.lines).await;
+                    inner.filled(&batch.lines, batch.rows(), batch.bytes);
                     inner.window.done(batch.seq);
                     // More than half a transaction: there may be more that did not fit.
-                    if batch.rows.len() < ENOUGH / 2 {
+                    if batch.rows() < ENOUGH / 2 {
                         sleep_until(next).await;
                     }
                 }
@@ -74,8 +74,10 @@ impl Filler {
                 for (line, error) in &group.bad {
                     self.set_aside(group.process, line, error).await;
                 }
-                self.settle(group.process, &group.rows).await;
-                self.inner.filled(&group.rows, group.count(), group.bytes);
+                let count = group.count();
+                let lines = [group.lines];
+                self.settle(group.process, &lines).await;
+                self.inner.filled(&lines, count, group.bytes);
                 self.inner.window.done(group.seq);
             }
             Ok((_, None)) => {
@@ -90,21 +92,20 @@ impl Filler {
     }
 
     /// Settles rows, however long it takes.
-    async fn settle(&mut self, process: Id, rows: &[Row]) {
+    async fn settle(&mut self, process: Id, rows: &[Lines]) {
         let inner = Arc::clone(&self.inner);
         let refused = loop {
             match settle(&inner, process, rows).await {
                 Ok(refused) => break refused,
                 Err(error) => {
-                    tracing::warn!(%error, rows = rows.len(), "charges wait in the journal");
+                    tracing::warn!(%error, rows = rows.iter().map(Lines::len).sum::<usize>(), "charges wait in the journal");
                     self.wait().await;
                 }
             }
         };
         self.pause = PAUSE.0;
         for refused in refused {
-            let line = journal::write([refused.row]);
-            let line = String::from_utf8_lossy(&line);
+            let line = String::from_utf8_lossy(refused.line.text());
             self.set_aside(process, &line, &refused.error.to_string()).await;
         }
     }

@@ -16,7 +16,7 @@ use super::journal::Window;
 use super::queue::Queue;
 use super::settings::{Durability, NotReady, Settings};
 use crate::failpoint::Failpoints;
-use crate::store::{self, Error, Id, Ids, Owner, Position, Process, Row, SharedStore};
+use crate::store::{self, Draft, Error, Id, Ids, Line, Lines, Owner, Position, Process, SharedStore};
 
 /// How long the store has for one call.
 const CALL: Duration = Duration::from_secs(5);
@@ -146,9 +146,9 @@ impl Inner {
         Ok(())
     }
 
-    pub(super) fn note(&self, row: Row) {
+    pub(super) fn note(&self, draft: &Draft) {
         if self.ready().is_ok() {
-            self.queue.note(row);
+            self.queue.note(draft, &self.ids);
         } else {
             add(&self.counters.dropped, 1);
         }
@@ -168,13 +168,27 @@ impl Inner {
     }
 
     /// These rows have reached the store; of a batch of so many, unreadable ones included.
-    pub(super) fn filled(&self, rows: &[Row], count: usize, bytes: u64) {
-        add(&self.counters.filled, rows.len() as u64);
+    pub(super) fn filled(&self, rows: &[Lines], count: usize, bytes: u64) {
+        let total: usize = rows.iter().map(Lines::len).sum();
+        add(&self.counters.filled, total as u64);
         sub(&self.counters.rows, count as u64);
         sub(&self.counters.bytes, bytes);
-        for row in rows.iter().filter(|row| !row.charge.is_zero()) {
-            if let Some(funds) = self.known(row.account) {
-                funds.purses.lock().filled(row.key, row.charge, row.period_start);
+        let mut charged = rows.iter().flat_map(Lines::all).filter(|row| !row.charge().is_zero());
+        let of = |row: &Line<'_>| (row.account(), row.key(), row.period_start());
+        let mut next = charged.next();
+        while let Some(row) = next {
+            // Rows of one key come together: they are told of at once.
+            let mut charge = row.charge();
+            next = None;
+            for other in charged.by_ref() {
+                if of(&other) != of(&row) {
+                    next = Some(other);
+                    break;
+                }
+                charge = charge.saturating_add(other.charge());
+            }
+            if let Some(funds) = self.known(row.account()) {
+                funds.purses.lock().filled(row.key(), charge, row.period_start());
             }
         }
     }

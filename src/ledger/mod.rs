@@ -42,6 +42,7 @@ mod tests;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use serde::Serialize;
 use tokio::sync::watch;
 
 pub use self::committed::{Committed, NotDurable};
@@ -52,7 +53,7 @@ use self::life::Tasks;
 pub use self::settings::{Durability, NotReady, Settings, StartError};
 pub use self::stats::Stats;
 use crate::failpoint::Failpoints;
-use crate::store::{self, Id, Ids, Position, Row, SharedStore};
+use crate::store::{self, Draft, Id, Ids, Position, Row, SharedStore};
 
 /// The ledger of this process. Clones are the same one; when the last is dropped without [`stop`](Self::stop), its tasks
 /// end as in a crash: nothing is lost, and the next process replays the journal.
@@ -106,13 +107,16 @@ impl Ledger {
 
     /// Writes a row and its charge. The answer is complete only when the future says so; the row is written even when
     /// nobody awaits it.
-    pub fn write(&self, row: Row) -> Committed {
-        self.0.inner.queue.write(row)
+    ///
+    /// Its id is given to it here: ids grow in the order in which rows are written.
+    pub fn write<T: AsRef<str> + Serialize>(&self, row: &Row<T>) -> Committed {
+        let inner = &self.0.inner;
+        inner.queue.write(&Draft::of(row), &inner.ids)
     }
 
     /// Writes a row that charges nothing: nobody waits for it, and it is dropped and counted where the journal is full.
-    pub fn note(&self, row: Row) {
-        self.0.inner.note(row);
+    pub fn note<T: AsRef<str> + Serialize>(&self, row: &Row<T>) {
+        self.0.inner.note(&Draft::of(row));
     }
 
     /// Gives back all that is free of an account's money and asks the other processes to do so, before its balance or

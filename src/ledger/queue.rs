@@ -10,15 +10,15 @@ use tokio::sync::{Notify, oneshot};
 use super::committed::Committed;
 use super::counters::{Counters, add, sub};
 use crate::money::Nanos;
-use crate::store::Row;
+use crate::store::{Draft, Ids, Lines};
 
 /// Bytes of rows that wait in memory while nothing can be written. New requests are refused long before; this bounds what
 /// those in flight can still bring.
 const MAX_WAITING: u64 = 64 << 20;
-/// About the bytes of a row, its texts aside.
-const ROW: usize = 640;
+/// About the bytes of one commit, at most.
+const COMMIT: usize = 1 << 20;
 
-/// Rows that wait to be written, in their order.
+/// Rows that wait to be written, in their order, which is that of their ids.
 #[derive(Debug)]
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
@@ -29,18 +29,26 @@ pub(super) struct Queue {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    items: VecDeque<Item>,
+    parts: VecDeque<Part>,
     bytes: u64,
     closed: bool,
 }
 
-/// A row that waits, and who waits for it.
-#[derive(Debug)]
-pub(super) struct Item {
-    pub(super) row: Row,
+/// Rows of one commit, and who waits for it.
+#[derive(Debug, Default)]
+pub(super) struct Part {
+    pub(super) lines: Lines,
+    pub(super) waiters: Vec<Waiter>,
+    /// About what they take in memory.
     pub(super) bytes: u64,
+}
+
+/// Who waits for a commit.
+#[derive(Debug)]
+pub(super) struct Waiter {
     since: Instant,
-    waiter: Option<oneshot::Sender<()>>,
+    /// Absent when it was told that it takes too long.
+    done: Option<oneshot::Sender<()>>,
 }
 
 // === impl Queue ===
@@ -55,63 +63,66 @@ impl Queue {
     }
 
     /// Puts a row in; the writer wakes.
-    pub(super) fn write(&self, row: Row) -> Committed {
+    pub(super) fn write(&self, draft: &Draft, ids: &Ids) -> Committed {
         let (done, committed) = oneshot::channel();
-        if let Err(row) = self.put(row, Some(done), MAX_WAITING) {
+        let waiter = Waiter {
+            since: Instant::now(),
+            done: Some(done),
+        };
+        if !self.put(draft, ids, Some(waiter), MAX_WAITING) {
             add(&self.counters.lost, 1);
-            tracing::error!(id = %row.id, account = %row.account, charge = %row.charge, "a charge is not taken: there is no room, or the end has come; its answer fails");
+            let (account, charge) = (draft.account(), draft.charge());
+            tracing::error!(%account, %charge, "a charge is not taken: there is no room, or the end has come; its answer fails");
         }
         self.wake.notify_one();
         Committed::new(committed)
     }
 
     /// Puts a row in that nobody waits for: it goes with the next commit.
-    pub(super) fn note(&self, row: Row) {
-        debug_assert_eq!(row.charge, Nanos::ZERO, "a charge that nobody waits for");
-        if self.put(row, None, MAX_WAITING / 4).is_err() {
+    pub(super) fn note(&self, draft: &Draft, ids: &Ids) {
+        debug_assert_eq!(draft.charge(), Nanos::ZERO, "a charge that nobody waits for");
+        if !self.put(draft, ids, None, MAX_WAITING / 4) {
             add(&self.counters.dropped, 1);
         }
     }
 
-    fn put(&self, row: Row, waiter: Option<oneshot::Sender<()>>, room: u64) -> Result<(), Box<Row>> {
-        let bytes = size(&row);
-        let item = Item {
-            row,
-            bytes,
-            since: Instant::now(),
-            waiter,
-        };
+    /// Whether there was room.
+    fn put(&self, draft: &Draft, ids: &Ids, waiter: Option<Waiter>, room: u64) -> bool {
+        let bytes = draft.size();
         let mut waiting = self.waiting.lock();
         if waiting.closed || waiting.bytes + bytes > room {
-            return Err(Box::new(item.row));
+            return false;
         }
         waiting.bytes += bytes;
         // Counted before the writer can see it: it counts down.
         add(&self.counters.rows, 1);
         add(&self.counters.bytes, bytes);
-        waiting.items.push_back(item);
-        Ok(())
+        let full = |part: &Part| part.lines.text().len() >= COMMIT;
+        if waiting.parts.back().is_none_or(full) {
+            waiting.parts.push_back(Part::default());
+        }
+        if let Some(part) = waiting.parts.back_mut() {
+            // Here, so that ids grow in the order of the rows: by that the store sees which are new.
+            part.lines.push(draft, ids.next());
+            part.waiters.extend(waiter);
+            part.bytes += bytes;
+        }
+        true
     }
 
-    /// The next rows, about so many bytes and at least one; none when there are none.
-    pub(super) fn take(&self, bytes: u64) -> Vec<Item> {
+    /// The next rows, of one commit; none when there are none.
+    pub(super) fn take(&self) -> Option<Part> {
         let mut waiting = self.waiting.lock();
-        let mut taken = 0;
-        let count = waiting.items.iter().take_while(|item| {
-            let fits = taken < bytes;
-            taken += item.bytes;
-            fits
-        });
-        let count = count.count();
-        let items: Vec<Item> = waiting.items.drain(..count).collect();
-        waiting.bytes -= items.iter().map(|item| item.bytes).sum::<u64>();
-        items
+        let part = waiting.parts.pop_front()?;
+        waiting.bytes -= part.bytes;
+        Some(part)
     }
 
     /// Tells who waits longer than that that it takes too long. Their rows stay. Whether there was one.
     pub(super) fn expire(&self, max_wait: Duration) -> bool {
         let mut waiting = self.waiting.lock();
-        expire(&mut waiting.items, max_wait, &self.counters)
+        let waiters = waiting.parts.iter_mut().flat_map(|part| &mut part.waiters);
+        expire(waiters, max_wait, &self.counters)
     }
 
     pub(super) fn closed(&self) -> bool {
@@ -125,54 +136,37 @@ impl Queue {
     }
 
     /// These rows are durable, in so many bytes.
-    pub(super) fn done(&self, items: Vec<Item>, bytes: u64) -> Vec<Row> {
+    pub(super) fn done(&self, part: Part, bytes: u64) -> Lines {
         add(&self.counters.commits, 1);
-        add(&self.counters.written, items.len() as u64);
+        add(&self.counters.written, part.lines.len() as u64);
         add(&self.counters.bytes, bytes);
-        sub(&self.counters.bytes, items.iter().map(|item| item.bytes).sum());
-        let done = |item: Item| {
-            if let Some(waiter) = item.waiter {
-                let _left = waiter.send(());
+        sub(&self.counters.bytes, part.bytes);
+        for waiter in part.waiters {
+            if let Some(done) = waiter.done {
+                let _left = done.send(());
             }
-            item.row
-        };
-        items.into_iter().map(done).collect()
+        }
+        part.lines
     }
 }
 
 /// Tells who waits longer than that that it takes too long. Whether there was one.
 pub(super) fn expire<'a>(
-    items: impl IntoIterator<Item = &'a mut Item>,
+    waiters: impl IntoIterator<Item = &'a mut Waiter>,
     max_wait: Duration,
     counters: &Counters,
 ) -> bool {
     let mut late = false;
-    for item in items {
-        if item.since.elapsed() < max_wait {
+    for waiter in waiters {
+        if waiter.since.elapsed() < max_wait {
             break;
         }
-        if let Some(waiter) = item.waiter.take() {
+        if let Some(done) = waiter.done.take() {
             // Counted before who waits can wake and look.
             add(&counters.late, 1);
-            drop(waiter);
+            drop(done);
             late = true;
         }
     }
     late
-}
-
-/// About the bytes of a row.
-fn size(row: &Row) -> u64 {
-    let texts = [
-        &row.served,
-        &row.reason,
-        &row.price,
-        &row.tag,
-        &row.user,
-        &row.backend_request_id,
-    ];
-    let texts: usize = texts.iter().filter_map(|text| text.as_ref().map(String::len)).sum();
-    let names = row.request_id.len() + row.group.len() + row.endpoint.len() + row.model.len();
-    let attempts: usize = row.attempts.iter().map(|attempt| attempt.backend.len() + 40).sum();
-    (ROW + texts + names + attempts) as u64
 }

@@ -106,7 +106,7 @@ fn note_at_end(record: &Record, ledger: Ledger, principal: Arc<Principal>, accou
         // What was charged has its row, written before the answer was complete. An answer that was kept is one, if for
         // nothing: only refusals are too many to write each down.
         if facts.charge.is_none() && (facts.cached || principal.refusals.admits(facts.time)) {
-            ledger.note(row::row(ledger.ids().next(), account, key, facts));
+            ledger.note(&row::row(account, key, facts));
         }
     });
 }

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 
 use super::bulk::Bulk;
 use super::bulk::Kind::Int;
+use super::bundle::{Charged, Settled};
 use super::filter::SLACK;
-use super::rows::Settled;
+use super::rows;
 use super::session::Tx;
 use super::value::values;
 use super::{Day, Id, Millis, Result};
@@ -20,6 +21,9 @@ static ADD: Bulk = Bulk::new(
      first = CASE WHEN excluded.first < charges.first THEN excluded.first ELSE charges.first END",
 );
 
+/// How many bundles of rows are read at once.
+const AT_ONCE: usize = 64;
+
 /// The charges of one key on one day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Charges {
@@ -31,24 +35,19 @@ pub(super) struct Charges {
 }
 
 /// Adds what rows were charged to the sums.
-pub(super) async fn add(tx: &mut Tx, rows: &[Settled<'_>]) -> Result<()> {
+pub(super) async fn add(tx: &mut Tx, settled: &Settled<'_>) -> Result<()> {
     // Ordered, so that two processes lock the same cells in one order.
-    let mut cells = BTreeMap::<(Day, Id, Id), (i64, i64, Id)>::new();
-    for settled in rows.iter().filter(|settled| !settled.charge.is_zero()) {
-        let row = settled.row;
-        let cell = cells
-            .entry((settled.day, row.account, row.key))
-            .or_insert((0, 0, row.id));
-        let (count, amount, first) = *cell;
-        *cell = (
-            count + 1,
-            amount.saturating_add(settled.charge.get()),
-            first.min(row.id),
-        );
+    let mut cells = BTreeMap::<(Day, Id, Id), Charged>::new();
+    for of in settled.of_heads() {
+        for (day, charged) in &of.days {
+            let all = cells.entry((*day, of.head.account, of.head.key));
+            all.and_modify(|all| *all = all.with(charged)).or_insert(*charged);
+        }
     }
     let cells: Vec<_> = cells.into_iter().collect();
-    let write = ADD.run(tx, &cells, |((day, account, key), (count, amount, first)), values| {
-        values.extend(values![*day, *account, *key, *count, *amount, *first]);
+    let write = ADD.run(tx, &cells, |((day, account, key), charged), values| {
+        let Charged { count, amount, first } = *charged;
+        values.extend(values![*day, *account, *key, count, amount, first]);
     });
     write.await.map(drop)
 }
@@ -103,18 +102,35 @@ pub(super) async fn of_account(tx: &mut Tx, account: Id) -> Result<(Vec<Charges>
 /// Those of one account as its rows have them: the rows that the sums know of, and all whose ids are of open days.
 pub(super) async fn in_rows(tx: &mut Tx, account: Id, open: Day, first: Option<Id>) -> Result<Vec<Charges>> {
     let of_open = Id::at(Millis(open.start().0.saturating_sub(SLACK)));
-    let from = first.map_or(of_open, |first| first.min(of_open));
-    let sql = "SELECT day, key, COUNT(*), CAST(SUM(charge) AS BIGINT) FROM usage
-        WHERE account = $1 AND id >= $2 AND day >= $3 AND charge <> 0 GROUP BY day, key ORDER BY day, key";
-    let mut charges = Vec::new();
-    for mut row in tx.rows(sql, values![account, from, open]).await? {
-        charges.push(Charges {
-            day: row.next()?,
-            account,
-            key: row.next()?,
-            count: row.next()?,
-            amount: row.next()?,
-        });
+    let mut from = rows::floor(first.map_or(of_open, |first| first.min(of_open)));
+    let sql = format!(
+        "SELECT day, {} FROM usage WHERE account = $1 AND id >= $2 AND day >= $3 ORDER BY id LIMIT {AT_ONCE}",
+        rows::COLUMNS
+    );
+    let mut sums = BTreeMap::<(Day, Id), (i64, i64)>::new();
+    loop {
+        let bundles = tx.rows(&sql, values![account, from, open]).await?;
+        let full = bundles.len() == AT_ONCE;
+        for mut bundle in bundles {
+            let day = bundle.next()?;
+            let (id, rows) = rows::read(bundle)?;
+            for row in rows.iter().filter(|row| !row.charge.is_zero()) {
+                let (count, amount) = sums.entry((day, row.key)).or_default();
+                *count += 1;
+                *amount = amount.saturating_add(row.charge.get());
+            }
+            from = Id::new(id.get() + 1);
+        }
+        if !full {
+            break;
+        }
     }
-    Ok(charges)
+    let charges = sums.into_iter().map(|((day, key), (count, amount))| Charges {
+        day,
+        account,
+        key,
+        count,
+        amount,
+    });
+    Ok(charges.collect())
 }

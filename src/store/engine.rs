@@ -8,9 +8,9 @@ use sqlx::postgres::PgPool;
 
 use super::session::Tx;
 use super::{
-    Account, AccountEdit, Audit, Changes, Code, Day, Entry, Error, Id, Key, KeyChange, Millis, NewAccount, NewCodes,
-    NewKey, Notice, Owner, Page, Process, Pulse, Result, Row, Store, Taken, Topup, UsageBy, UsageFilter, UsageSum,
-    Verified,
+    Account, AccountEdit, Audit, Changes, Code, Day, Entry, Error, Id, Key, KeyChange, Line, Millis, NewAccount,
+    NewCodes, NewKey, Notice, Owner, Page, Process, Pulse, Result, Row, Store, Taken, Topup, UsageBy, UsageFilter,
+    UsageSum, Verified,
 };
 use super::{
     accounts, allotments, audit, codes, days, entries, keys, notices, postgres, processes, rollups, rows, settle,
@@ -116,9 +116,9 @@ impl Store for Engine {
         within!(LIMIT, self.begin(), |tx| allotments::ask(tx, process, owner, amount))
     }
 
-    async fn settle(&self, process: Id, rows: &[Row]) -> Result<()> {
+    async fn settle(&self, process: Id, rows: &[Line<'_>]) -> Result<()> {
         bounded(LIMIT, async {
-            // First as if no row were there already; if one is, again from the start and with a look.
+            // First as if no row were there already, where none should be; if one is, from the start and with a look.
             for look in [false, true] {
                 let mut tx = self.begin().await?;
                 if settle::settle(&mut tx, process, rows, look).await? {

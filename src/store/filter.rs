@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::rollups::hour;
 use super::session::Tx;
 use super::value::Value;
-use super::{Day, Id, Millis, UsageFilter};
+use super::{Day, Id, Millis, UsageFilter, rows};
 
 /// How far below a moment the ids of its rows may be, in milliseconds: clocks differ.
 pub(super) const SLACK: i64 = Day::MILLIS;
@@ -60,13 +60,12 @@ impl<'a> Wanted<'a> {
         }
     }
 
-    /// What only rows have, but for the id of a request: that is in no column.
+    /// Bundles that can have rows that are wanted: not all that they have is.
     pub(super) fn rows(&mut self, filter: &'a UsageFilter) {
         self.common(filter);
         if let Some(since) = filter.since {
-            self.and("time >=", since);
             // The ids of the rows are of about their time: where they end the search ends.
-            self.and("id >=", Id::at(Millis(since.0.saturating_sub(SLACK))));
+            self.and("id >=", rows::floor(Id::at(Millis(since.0.saturating_sub(SLACK)))));
         }
         if let Some(until) = filter.until {
             self.and("time <", until);

@@ -21,7 +21,7 @@ const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
 /// The id of anything in the store: 42 bits of Unix milliseconds, 8 of the process that made it, 13 of a count. A
 /// positive 64-bit integer to the database, 13 characters to people and programs (JavaScript would round the number).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id(i64);
 
 /// Makes ids that no other live process makes, each greater than the one before it.

@@ -16,6 +16,7 @@ mod accounts;
 mod allotments;
 mod audit;
 mod bulk;
+mod bundle;
 mod charges;
 mod codes;
 mod days;
@@ -26,6 +27,7 @@ mod failure;
 mod filter;
 mod id;
 mod keys;
+mod line;
 mod meta;
 mod migrate;
 mod model;
@@ -34,7 +36,6 @@ mod open;
 mod postgres;
 mod processes;
 mod purse;
-mod rest;
 mod rollups;
 mod rows;
 mod session;
@@ -50,6 +51,7 @@ use async_trait::async_trait;
 
 pub use self::error::{Error, Result};
 pub use self::id::{Id, Ids, NoId};
+pub use self::line::{Draft, Line, Lines};
 pub use self::model::*;
 pub use self::open::open;
 use crate::money::Nanos;
@@ -85,10 +87,10 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// the asker takes something or releases.
     async fn ask(&self, process: Id, owner: Owner, amount: Nanos) -> Result<()>;
 
-    /// Writes usage rows and their charges: each id once, however often it is sent. Charges are taken from what the
+    /// Writes usage rows and their charges: each id once, however often its process sends it. Charges are taken from what the
     /// process holds; beyond that (its lease had ended before its journal was replayed) from what is free, and the rest
     /// moves from `charge` to `written_off`. Rows of a day that is closed count in the first open one.
-    async fn settle(&self, process: Id, rows: &[Row]) -> Result<()>;
+    async fn settle(&self, process: Id, rows: &[Line<'_>]) -> Result<()>;
     /// Closes every day before `today` that has charges: one entry a key and day, in a transaction that checks each
     /// account's sum. The number of days closed. [`Error::Corrupt`] names an account whose sum is wrong; then nothing
     /// is closed.

@@ -18,6 +18,7 @@ use super::session::Tx;
 const MIGRATIONS: &[&str] = &[
     include_str!("migrations/postgres/0001_begin.sql"),
     include_str!("migrations/postgres/0002_serves.sql"),
+    include_str!("migrations/postgres/0003_bundles.sql"),
 ];
 const CONNECTIONS: u32 = 8;
 

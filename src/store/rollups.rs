@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use super::bulk::Bulk;
 use super::bulk::Kind::{Int, Text};
+use super::bundle::Settled;
 use super::filter::Wanted;
-use super::rows::Settled;
+use super::line::Mark;
 use super::session::Tx;
 use super::value::values;
-use super::{Day, Id, Millis, Result, Row, RowTokens, UsageBy, UsageFilter, UsageSum};
+use super::{Day, Id, Millis, Result, RowTokens, UsageBy, UsageFilter, UsageSum};
+use crate::money::Nanos;
 
 const HOUR: i64 = 3_600_000;
-/// Why a row has no model of ours.
-const NO_MODEL: &str = "model_not_found";
 /// The most sums of one answer: a year by hour and more.
 const MOST: i64 = 10_000;
 
@@ -34,8 +34,9 @@ static ADD: Bulk = Bulk::new(
 /// Key, hour, model, group.
 type Cell<'a> = (Id, i64, &'a str, &'a str);
 
-struct Sum {
-    account: Id,
+/// What rows sum up to.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Sum {
     requests: u64,
     failed: u64,
     tokens: RowTokens,
@@ -48,41 +49,24 @@ pub(super) const fn hour(time: Millis) -> i64 {
     time.0.div_euclid(HOUR)
 }
 
-/// A name that is no model's is the client's own, and may be any: those have one sum.
-fn model(row: &Row) -> &str {
-    if row.reason.as_deref() == Some(NO_MODEL) {
-        ""
-    } else {
-        &row.model
-    }
-}
-
 /// Adds rows to the sums.
-pub(super) async fn add(tx: &mut Tx, rows: &[Settled<'_>]) -> Result<()> {
+pub(super) async fn add(tx: &mut Tx, settled: &Settled<'_>) -> Result<()> {
     // Ordered, so that two processes lock the same cells in one order.
-    let mut cells = BTreeMap::<Cell<'_>, Sum>::new();
-    for settled in rows {
-        let row = settled.row;
-        let cell = (row.key, hour(row.time), model(row), row.group.as_str());
-        let sum = cells.entry(cell).or_insert_with(|| Sum::of(row.account));
-        sum.requests += 1;
-        sum.failed += u64::from(row.status >= 400 || row.reason.is_some());
-        sum.tokens = added(sum.tokens, row.tokens);
-        sum.charge = sum.charge.saturating_add(settled.charge.get());
-        sum.written_off = sum.written_off.saturating_add(settled.written_off.get());
+    let mut cells = BTreeMap::<Cell<'_>, (Id, Sum)>::new();
+    for of in settled.of_heads() {
+        let head = &of.head;
+        for (hour, unknown_model, sum) in &of.hours {
+            // A name that is no model's is the client's own, and may be any: those have one sum.
+            let model = if *unknown_model { "" } else { &head.model };
+            let cell = (head.key, *hour, model, head.group.as_str());
+            let (_, all) = cells.entry(cell).or_insert((head.account, Sum::default()));
+            *all = all.with(sum);
+        }
     }
     let cells: Vec<_> = cells.into_iter().collect();
-    let write = ADD.run(tx, &cells, |((key, hour, model, group), sum), values| {
+    let write = ADD.run(tx, &cells, |((key, hour, model, group), (account, sum)), values| {
         let t = sum.tokens;
-        values.extend(values![
-            *key,
-            *hour,
-            *model,
-            *group,
-            sum.account,
-            sum.requests,
-            sum.failed
-        ]);
+        values.extend(values![*key, *hour, *model, *group, *account, sum.requests, sum.failed]);
         values.extend(values![t.prompt, t.cached, t.cache_write, t.completion, t.reasoning]);
         values.extend(values![t.audio_input, t.audio_output, sum.charge, sum.written_off]);
     });
@@ -90,22 +74,24 @@ pub(super) async fn add(tx: &mut Tx, rows: &[Settled<'_>]) -> Result<()> {
 }
 
 impl Sum {
-    const fn of(account: Id) -> Self {
+    /// One row more.
+    pub(super) fn add(&mut self, mark: &Mark, charge: Nanos, written_off: Nanos) {
+        *self = self.with(&Self {
+            requests: 1,
+            failed: mark.failed.into(),
+            tokens: mark.tokens,
+            charge: charge.get(),
+            written_off: written_off.get(),
+        });
+    }
+
+    const fn with(&self, other: &Self) -> Self {
         Self {
-            account,
-            requests: 0,
-            failed: 0,
-            tokens: RowTokens {
-                prompt: 0,
-                cached: 0,
-                cache_write: 0,
-                completion: 0,
-                reasoning: 0,
-                audio_input: 0,
-                audio_output: 0,
-            },
-            charge: 0,
-            written_off: 0,
+            requests: self.requests + other.requests,
+            failed: self.failed + other.failed,
+            tokens: added(self.tokens, other.tokens),
+            charge: self.charge.saturating_add(other.charge),
+            written_off: self.written_off.saturating_add(other.written_off),
         }
     }
 }

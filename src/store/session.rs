@@ -35,7 +35,7 @@ enum Cells {
 impl Tx {
     /// Runs a statement; how many rows it touched.
     ///
-    /// A lock at its end (`FOR UPDATE`, `FOR KEY SHARE`) is PostgreSQL's alone: on SQLite one transaction writes at a
+    /// A lock at its end (`FOR UPDATE`, `FOR NO KEY UPDATE`, `FOR KEY SHARE`) is PostgreSQL's alone: on SQLite one transaction writes at a
     /// time.
     pub(super) async fn run(&mut self, sql: &str, values: Vec<Value<'_>>) -> Result<u64> {
         let done = match self {
@@ -141,8 +141,8 @@ impl Tx {
 }
 
 fn unlocked(sql: &str) -> &str {
-    let sql = sql.strip_suffix(" FOR UPDATE").unwrap_or(sql);
-    sql.strip_suffix(" FOR KEY SHARE").unwrap_or(sql)
+    let locks = [" FOR UPDATE", " FOR NO KEY UPDATE", " FOR KEY SHARE"];
+    locks.iter().find_map(|lock| sql.strip_suffix(lock)).unwrap_or(sql)
 }
 
 fn sqlite_arguments(values: Vec<Value<'_>>) -> Result<SqliteArguments> {

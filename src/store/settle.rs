@@ -1,14 +1,15 @@
 //! Usage rows and their charges.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use super::bulk::Bulk;
 use super::bulk::Kind::Int;
+use super::bundle::Settled;
+use super::line::Mark;
 use super::purse::{Purse, Share};
-use super::rows::Settled;
 use super::session::Tx;
 use super::value::values;
-use super::{Billing, Id, Millis, Result, Row, accounts, charges, meta, rest, rollups, rows};
+use super::{Billing, Id, Line, Millis, Result, accounts, charges, meta, rollups, rows};
 use crate::money::Nanos;
 
 static CHARGE_ACCOUNTS: Bulk = Bulk::new(
@@ -49,44 +50,53 @@ struct Owners {
     keys: BTreeMap<Id, Key>,
 }
 
-/// Settles rows. Without a `look` at what is there, `false` says that some of them are: nothing may be committed then.
-pub(super) async fn settle(tx: &mut Tx, process: Id, rows: &[Row], look: bool) -> Result<bool> {
+/// Settles rows, each once. `false`: some are there that none should be, which a `look` will see; then nothing may be
+/// committed.
+pub(super) async fn settle(tx: &mut Tx, process: Id, lines: &[Line<'_>], look: bool) -> Result<bool> {
     let open = meta::open_day(tx).await?;
-    let process_stays = "SELECT id FROM processes WHERE id = $1 FOR KEY SHARE";
-    tx.lock(process_stays, values![process]).await?;
-    let mut owners = Owners::lock(tx, process, rows).await?;
-    let mut known: HashSet<Id> = if look {
-        rows::known(tx, rows).await?.into_iter().collect()
-    } else {
-        HashSet::new()
+    // It stays, and whoever else settles for it waits.
+    let sql = "SELECT settled FROM processes WHERE id = $1 FOR NO KEY UPDATE";
+    let until = match tx.row(sql, values![process]).await? {
+        Some(mut row) => Some(row.next::<Id>()?),
+        None => None,
     };
-    let mut settled = Vec::with_capacity(rows.len());
-    for row in rows {
-        if look && !known.insert(row.id) {
+    if until.is_none() {
+        tx.lock("SELECT pg_advisory_xact_lock($1)", values![process]).await?;
+    }
+    let mut owners = Owners::lock(tx, process, lines).await?;
+    // Rows come in the order of their ids, unless they are sent again, or their process is gone.
+    let all_new = until.is_some_and(|until| lines.first().is_none_or(|first| first.id() > until))
+        && lines.is_sorted_by(|a, b| a.id() < b.id());
+    let mut known = if all_new && !look {
+        None
+    } else {
+        Some(rows::known(tx, lines).await?)
+    };
+    let mut settled = Settled::default();
+    for line in lines {
+        if known.as_mut().is_some_and(|known| !known.insert(line.id())) {
             continue;
         }
-        let (charge, written_off) = owners.charge(row);
-        settled.push(Settled {
-            row,
-            rest: rest::write(row, written_off)?,
-            charge,
-            written_off,
-            day: row.time.day().max(open),
-        });
+        let mark = line.mark();
+        let (charge, written_off) = owners.charge(mark);
+        settled.add(*line, charge, written_off, mark.time.day().max(open))?;
     }
-    let written = rows::insert(tx, &settled).await?;
-    if usize::try_from(written).is_ok_and(|written| written < settled.len()) {
+    if !rows::insert(tx, &settled).await? {
         return Ok(false);
     }
     rollups::add(tx, &settled).await?;
     charges::add(tx, &settled).await?;
     owners.write(tx).await?;
+    if let (Some(until), Some(last)) = (until, lines.iter().map(Line::id).max()) {
+        let sql = "UPDATE processes SET settled = $2 WHERE id = $1";
+        tx.run(sql, values![process, last.max(until)]).await?;
+    }
     Ok(true)
 }
 
 impl Owners {
     /// Accounts before keys, each by id.
-    async fn lock(tx: &mut Tx, process: Id, rows: &[Row]) -> Result<Self> {
+    async fn lock(tx: &mut Tx, process: Id, rows: &[Line<'_>]) -> Result<Self> {
         let mut accounts = lock_accounts(tx, rows).await?;
         let mut keys = lock_keys(tx, process, rows).await?;
         let ids = accounts.keys().chain(keys.keys()).map(|id| id.get());
@@ -122,7 +132,7 @@ impl Owners {
     }
 
     /// What of the row's charge can be taken, and what is written off with the rest.
-    fn charge(&mut self, row: &Row) -> (Nanos, Nanos) {
+    fn charge(&mut self, row: &Mark) -> (Nanos, Nanos) {
         let asked = row.charge.get().max(0);
         let period_start = row.period_start.map_or(0, |start| start.0);
         let key = self.keys.get_mut(&row.key);
@@ -139,7 +149,7 @@ impl Owners {
                 key.purse.charge(taken);
             }
             key.used = key.used.saturating_add(taken);
-            if taken > 0 || row.status < 400 {
+            if taken > 0 || row.answered {
                 key.last_used = key.last_used.max(Some(row.time.0));
                 key.touched = true;
             }
@@ -190,18 +200,19 @@ impl Key {
 /// Each of them once.
 fn once(ids: impl Iterator<Item = Id>) -> Vec<i64> {
     let mut ids: Vec<_> = ids.map(Id::get).collect();
+    ids.dedup();
     ids.sort_unstable();
     ids.dedup();
     ids
 }
 
 /// What each account may spend in all.
-async fn lock_accounts(tx: &mut Tx, rows: &[Row]) -> Result<BTreeMap<Id, Option<i64>>> {
+async fn lock_accounts(tx: &mut Tx, rows: &[Line<'_>]) -> Result<BTreeMap<Id, Option<i64>>> {
     let sql = format!(
         "SELECT id, balance, postpaid, credit_limit FROM accounts WHERE id {} ORDER BY id FOR UPDATE",
         tx.among()
     );
-    let list = tx.list(once(rows.iter().map(|row| row.account)));
+    let list = tx.list(once(rows.iter().map(Line::account)));
     let mut accounts = BTreeMap::new();
     for mut row in tx.rows(&sql, vec![list]).await? {
         let (id, balance, postpaid, credit_limit) = (row.next()?, row.next()?, row.next()?, row.next()?);
@@ -216,12 +227,12 @@ async fn lock_accounts(tx: &mut Tx, rows: &[Row]) -> Result<BTreeMap<Id, Option<
 }
 
 /// Keys, without what processes hold of them.
-async fn lock_keys(tx: &mut Tx, process: Id, rows: &[Row]) -> Result<BTreeMap<Id, Key>> {
+async fn lock_keys(tx: &mut Tx, process: Id, rows: &[Line<'_>]) -> Result<BTreeMap<Id, Key>> {
     let sql = format!(
         "SELECT id, quota, period, period_start, spent, last_used FROM keys WHERE id {} ORDER BY id FOR UPDATE",
         tx.among()
     );
-    let list = tx.list(once(rows.iter().map(|row| row.key)));
+    let list = tx.list(once(rows.iter().map(Line::key)));
     let mut keys = BTreeMap::new();
     for mut row in tx.rows(&sql, vec![list]).await? {
         let (id, quota, period) = (row.next()?, row.next()?, row.next::<Option<i64>>()?);

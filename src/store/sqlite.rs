@@ -16,6 +16,7 @@ use super::session::Tx;
 const MIGRATIONS: &[&str] = &[
     include_str!("migrations/sqlite/0001_begin.sql"),
     include_str!("migrations/sqlite/0002_serves.sql"),
+    include_str!("migrations/sqlite/0003_bundles.sql"),
 ];
 /// How long another process may hold the file.
 const BUSY: Duration = Duration::from_secs(5);

@@ -2,10 +2,9 @@
 
 use std::io;
 
-use super::lines;
 use super::reader::{Reader, Stored};
 use super::window::ENOUGH;
-use crate::store::{Id, Row};
+use crate::store::{Id, Lines};
 
 /// Batches that follow each other, of one registration.
 #[derive(Debug)]
@@ -13,7 +12,7 @@ pub(in crate::ledger) struct Group {
     /// The last batch.
     pub(in crate::ledger) seq: i64,
     pub(in crate::ledger) process: Id,
-    pub(in crate::ledger) rows: Vec<Row>,
+    pub(in crate::ledger) lines: Lines,
     /// Lines that are no rows, and why.
     pub(in crate::ledger) bad: Vec<(String, String)>,
     pub(in crate::ledger) bytes: u64,
@@ -36,15 +35,15 @@ impl Reader {
         let Some(first) = self.next(after, upto)? else {
             return Ok(None);
         };
-        let (rows, bad) = lines::read(&first.rows);
+        let (lines, bad) = Lines::read(&first.rows);
         let mut group = Group {
             seq: first.seq,
             process: first.process,
-            rows,
+            lines,
             bad,
             bytes: first.rows.len() as u64,
         };
-        while group.rows.len() < ENOUGH {
+        while group.lines.len() < ENOUGH {
             match self.next(group.seq, upto)? {
                 Some(next) if next.process == group.process => group.add(&next),
                 _ => break,
@@ -58,15 +57,15 @@ impl Reader {
 
 impl Group {
     fn add(&mut self, next: &Stored) {
-        let (rows, bad) = lines::read(&next.rows);
+        let (lines, bad) = Lines::read(&next.rows);
         self.seq = next.seq;
-        self.rows.extend(rows);
+        self.lines.append(&lines);
         self.bad.extend(bad);
         self.bytes += next.rows.len() as u64;
     }
 
     /// Rows and lines that are none.
     pub(in crate::ledger) fn count(&self) -> usize {
-        self.rows.len() + self.bad.len()
+        self.lines.len() + self.bad.len()
     }
 }

@@ -3,7 +3,7 @@
 //! One folder a process, `journal-<process id>`, beside a lock file of the same stem that is locked as long as the process
 //! lives: a journal that nobody locks is a dead process's. In it are segments, `00000001.log` and so on: files that are only
 //! appended to, and deleted when the store has what they hold. One frame of a segment is one commit: the usage rows of all
-//! requests that waited for it, as lines of JSON, which later versions read too. So a commit is one write, and where it must
+//! requests that waited for it, as the lines that the store keeps, which later versions read too. So a commit is one write, and where it must
 //! survive a loss of power one sync.
 //!
 //! There is no engine beneath, because the measure said so: a commit of SQLite's, through its thread, took the gateway twice
@@ -13,7 +13,6 @@
 mod aside;
 mod frame;
 mod group;
-mod lines;
 mod lock;
 mod log;
 mod reader;
@@ -24,7 +23,6 @@ mod window;
 mod writer;
 
 pub(super) use self::aside::Aside;
-pub(super) use self::lines::write;
 pub(super) use self::lock::Lock;
 pub(super) use self::log::Log;
 pub(super) use self::reader::Reader;

@@ -5,12 +5,11 @@ use std::io;
 use std::sync::Arc;
 
 use super::aside::Aside;
-use super::lines;
 use super::lock::Lock;
 use super::reader::Reader;
 use crate::ledger::inner::Inner;
 use crate::ledger::settle::settle;
-use crate::store::{self, Id, Row};
+use crate::store::{self, Id, Lines};
 
 /// Why a journal was not replayed.
 #[derive(Debug)]
@@ -63,8 +62,8 @@ impl Inner {
         let mut refuse = Refuse::default();
         // A store, or a version, that takes them may have come.
         for aside in Aside::read(&journal)? {
-            match lines::read(aside.row.as_bytes()) {
-                (rows, bad) if bad.is_empty() => self.replay_rows(aside.process, &rows, &mut refuse).await?,
+            match Lines::read(aside.row.as_bytes()) {
+                (rows, bad) if bad.is_empty() => self.replay_rows(aside.process, rows, &mut refuse).await?,
                 _ => refuse.add(aside.process, aside.row, aside.error),
             }
         }
@@ -75,11 +74,11 @@ impl Inner {
             reader = read;
             let Some(group) = group else { break };
             seq = group.seq;
-            count += group.rows.len();
+            count += group.lines.len();
             for (line, error) in group.bad {
                 refuse.add(group.process, line, error);
             }
-            self.replay_rows(group.process, &group.rows, &mut refuse).await?;
+            self.replay_rows(group.process, group.lines, &mut refuse).await?;
         }
         let mut dead = reader.processes().to_vec();
         dead.push(lock.process);
@@ -100,12 +99,11 @@ impl Inner {
         Ok(())
     }
 
-    async fn replay_rows(&self, process: Id, rows: &[Row], refuse: &mut Refuse) -> Result<(), Failure> {
-        for refused in settle(self, process, rows).await? {
-            let line = lines::write([refused.row]);
+    async fn replay_rows(&self, process: Id, rows: Lines, refuse: &mut Refuse) -> Result<(), Failure> {
+        for refused in settle(self, process, &[rows]).await? {
             refuse.add(
                 process,
-                String::from_utf8_lossy(&line).into_owned(),
+                String::from_utf8_lossy(refused.line.text()).into_owned(),
                 refused.error.to_string(),
             );
         }

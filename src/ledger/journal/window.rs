@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::store::{Id, Row};
+use crate::store::{Id, Lines};
 
 /// Bytes of committed batches that are kept in memory for the filler; what is beyond it reads from the file.
 const IN_MEMORY: u64 = 16 << 20;
@@ -29,12 +29,13 @@ struct Batches {
     bytes: u64,
 }
 
-/// One commit.
+/// One commit, or some that follow each other.
 #[derive(Debug)]
 pub(in crate::ledger) struct Batch {
     pub(in crate::ledger) seq: i64,
     pub(in crate::ledger) process: Id,
-    pub(in crate::ledger) rows: Vec<Row>,
+    /// Of each commit.
+    pub(in crate::ledger) lines: Vec<Lines>,
     pub(in crate::ledger) bytes: u64,
 }
 
@@ -98,15 +99,25 @@ impl Window {
     }
 }
 
+// === impl Batch ===
+
+impl Batch {
+    /// How many rows.
+    pub(in crate::ledger) fn rows(&self) -> usize {
+        self.lines.iter().map(Lines::len).sum()
+    }
+}
+
 // === impl Batches ===
 
 impl Batches {
     /// The first batch, with those that follow it in number, of the same process, while they are few rows.
     fn merge(&mut self) -> Option<Batch> {
         let mut merged = self.kept.pop_front()?;
+        let mut rows = merged.rows();
         while let Some(next) = self.kept.front() {
-            let fits = merged.rows.len() + next.rows.len() <= ENOUGH;
-            if !fits || next.seq != merged.seq + 1 || next.process != merged.process {
+            rows += next.rows();
+            if rows > ENOUGH || next.seq != merged.seq + 1 || next.process != merged.process {
                 break;
             }
             let Some(next) = self.kept.pop_front() else {
@@ -114,7 +125,7 @@ impl Batches {
             };
             merged.seq = next.seq;
             merged.bytes += next.bytes;
-            merged.rows.extend(next.rows);
+            merged.lines.extend(next.lines);
         }
         self.bytes -= merged.bytes;
         Some(merged)
@@ -129,7 +140,7 @@ mod tests {
         Batch {
             seq,
             process: Id::new(1),
-            rows: Vec::new(),
+            lines: Vec::new(),
             bytes,
         }
     }

@@ -8,18 +8,15 @@ use parking_lot::Mutex;
 use tokio::task::{spawn_blocking, yield_now};
 use tokio::time::{Instant, timeout};
 
-use super::lines;
 use super::log::Log;
 use super::window::Batch;
 use crate::failpoint;
 use crate::ledger::counters::add;
 use crate::ledger::inner::Inner;
-use crate::ledger::queue::{Item, expire};
+use crate::ledger::queue::{Part, Waiter, expire};
 use crate::ledger::settle::{Refused, settle};
-use crate::store::{Id, Row};
+use crate::store::{Id, Lines};
 
-/// About the bytes of one commit, at most.
-const BATCH: u64 = 1 << 20;
 /// How long a row waits that nobody waits for.
 const NOTES: Duration = Duration::from_millis(100);
 /// How often what the store has is deleted from the journal.
@@ -64,9 +61,8 @@ impl Writer {
         loop {
             // Whoever else is about to write comes along: each that has its answer by now does so first.
             yield_now().await;
-            let items = self.inner.queue.take(BATCH);
-            if !items.is_empty() {
-                self.commit(items).await;
+            if let Some(part) = self.inner.queue.take() {
+                self.commit(part).await;
             } else if self.inner.queue.closed() {
                 break;
             } else {
@@ -76,50 +72,54 @@ impl Writer {
         }
     }
 
-    async fn commit(&mut self, mut items: Vec<Item>) {
+    async fn commit(&mut self, mut part: Part) {
         match self.target {
             Target::Journal(ref log) => {
                 let log = Arc::clone(log);
-                self.append(log, items).await;
+                self.append(log, part).await;
             }
             Target::Store => {
                 let inner = Arc::clone(&self.inner);
-                let rows: Vec<Row> = items.iter().map(|item| item.row.clone()).collect();
+                let rows = [std::mem::take(&mut part.lines)];
                 let mut pause = PAUSE.0;
                 let refused = loop {
                     let settled = settle(&inner, inner.process(), &rows);
-                    match patiently(&inner, &mut items, settled).await {
+                    match patiently(&inner, &mut part.waiters, settled).await {
                         Ok(refused) => break refused,
-                        Err(error) => self.failed(&mut items, &mut pause, &error).await,
+                        Err(error) => self.failed(&mut part.waiters, &mut pause, &error).await,
                     }
                 };
                 lost(&inner, &refused);
-                let bytes = items.iter().map(|item| item.bytes).sum();
+                let [lines] = rows;
+                part.lines = lines;
+                let bytes = part.bytes;
                 inner.writes(true);
-                let rows = inner.queue.done(items, bytes);
-                inner.filled(&rows, rows.len(), bytes);
+                let rows = inner.queue.done(part, bytes);
+                let count = rows.len();
+                inner.filled(&[rows], count, bytes);
             }
         }
     }
 
-    async fn append(&mut self, log: Arc<Mutex<Log>>, mut items: Vec<Item>) {
+    async fn append(&mut self, log: Arc<Mutex<Log>>, mut part: Part) {
         let process = self.inner.process();
-        let lines = Arc::new(lines::write(items.iter().map(|item| &item.row)));
         self.seq += 1;
         let (inner, seq) = (Arc::clone(&self.inner), self.seq);
         let mut pause = PAUSE.0;
-        while let Err(error) = self.try_append(&log, seq, process, &lines, &mut items).await {
-            self.failed(&mut items, &mut pause, &error).await;
+        let lines = Arc::new(std::mem::take(&mut part.lines));
+        while let Err(error) = self.try_append(&log, seq, process, &lines, &mut part.waiters).await {
+            self.failed(&mut part.waiters, &mut pause, &error).await;
             // A full disk may have room where the store has by now what lies there.
             self.forget(&log);
         }
         inner.writes(true);
-        let bytes = lines.len() as u64;
-        let rows = inner.queue.done(items, bytes);
+        let bytes = lines.text().len() as u64;
+        part.lines = Arc::unwrap_or_clone(lines);
+        let lines = vec![inner.queue.done(part, bytes)];
         inner.window.push(Batch {
             seq,
             process,
-            rows,
+            lines,
             bytes,
         });
     }
@@ -129,27 +129,27 @@ impl Writer {
         log: &Arc<Mutex<Log>>,
         seq: i64,
         process: Id,
-        lines: &Arc<Vec<u8>>,
-        items: &mut [Item],
+        lines: &Arc<Lines>,
+        waiters: &mut [Waiter],
     ) -> io::Result<()> {
         // Whole behind the feature: to be patient takes a timer.
         #[cfg(feature = "failpoints")]
-        patiently(&self.inner, items, async {
+        patiently(&self.inner, waiters, async {
             failpoint::at!(self.inner.failpoints, JournalAppend)
         })
         .await?;
         if !self.inner.syncs() {
             // One write into the kernel's memory: less than it takes to hand it to another thread.
-            return log.lock().append(seq, process, lines);
+            return log.lock().append(seq, process, lines.text());
         }
         let (log, lines) = (Arc::clone(log), Arc::clone(lines));
-        let append = spawn_blocking(move || log.lock().append(seq, process, &lines));
-        let done = patiently(&self.inner, items, append).await;
+        let append = spawn_blocking(move || log.lock().append(seq, process, lines.text()));
+        let done = patiently(&self.inner, waiters, append).await;
         done.map_err(io::Error::other)?
     }
 
     /// A commit has failed: new requests are refused until one succeeds.
-    async fn failed(&mut self, items: &mut [Item], pause: &mut Duration, error: &impl std::fmt::Display) {
+    async fn failed(&mut self, waiters: &mut [Waiter], pause: &mut Duration, error: &impl std::fmt::Display) {
         if self.inner.writes(false) {
             tracing::error!(%error, "charges cannot be written: requests are refused until they can");
         }
@@ -159,7 +159,7 @@ impl Writer {
             // What the store has taken meanwhile leaves room where the disk was full.
             let _either = timeout(*pause, inner.progress.notified()).await;
         };
-        patiently(&inner, items, pausing).await;
+        patiently(&inner, waiters, pausing).await;
         *pause = (*pause * 2).min(PAUSE.1);
     }
 
@@ -186,7 +186,7 @@ impl Writer {
 }
 
 /// Does something that may take long, while whoever waits too long is told so.
-async fn patiently<T>(inner: &Inner, items: &mut [Item], work: impl Future<Output = T>) -> T {
+async fn patiently<T>(inner: &Inner, waiters: &mut [Waiter], work: impl Future<Output = T>) -> T {
     let max_wait = inner.settings.max_wait;
     let look = (max_wait / 8).clamp(Duration::from_millis(5), Duration::from_millis(250));
     tokio::pin!(work);
@@ -194,7 +194,7 @@ async fn patiently<T>(inner: &Inner, items: &mut [Item], work: impl Future<Outpu
         if let Ok(done) = timeout(look, &mut work).await {
             return done;
         }
-        if expire(items.iter_mut(), max_wait, &inner.counters) | inner.queue.expire(max_wait) && inner.writes(false) {
+        if expire(waiters.iter_mut(), max_wait, &inner.counters) | inner.queue.expire(max_wait) && inner.writes(false) {
             tracing::error!(
                 ?max_wait,
                 "writing charges takes too long: requests are refused until it does not"
@@ -205,9 +205,8 @@ async fn patiently<T>(inner: &Inner, items: &mut [Item], work: impl Future<Outpu
 
 /// Rows that the store refuses where there is no journal to set them aside in: the log is what is left.
 fn lost(inner: &Inner, refused: &[Refused<'_>]) {
-    for Refused { row, error } in refused {
-        let line = lines::write([*row]);
-        tracing::error!(%error, row = %String::from_utf8_lossy(&line), "the store refuses a row");
+    for Refused { line, error } in refused {
+        tracing::error!(%error, row = %String::from_utf8_lossy(line.text()), "the store refuses a row");
         add(&inner.counters.aside, 1);
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::{key, nanos, row, simple};
 use crate::ledger::{Durability, Ledger, Settings};
 use crate::money::Nanos;
-use crate::store::{self, Billing, Ids, Millis, NewAccount, NewKey, Row, SharedStore, Topup};
+use crate::store::{self, Billing, Ids, Lines, Millis, NewAccount, NewKey, Row, SharedStore, Topup};
 
 const ROWS: u32 = 60_000;
 
@@ -54,14 +54,13 @@ async fn of_the_journal_and_the_store() {
                     let hold = funds.reserve(&key, nanos(1_000_000)).await.expect("enough");
                     let settled = hold.settle(nanos(698_000)).expect("once");
                     let row = Row {
-                        id: ledger.ids().next(),
                         time: Millis::now(),
                         account: funds.account(),
                         key: key.id(),
                         charge: settled.charge,
                         ..row(0)
                     };
-                    ledger.write(row).await.expect("it is durable");
+                    ledger.write(&row).await.expect("it is durable");
                 }
             });
         }
@@ -100,11 +99,12 @@ async fn of_the_parts() {
         };
         (0..count).map(row).collect()
     };
-    for size in [30_usize, 300, 1000] {
-        let batches: Vec<_> = (0..ROWS as usize / size).map(|_| rows(size)).collect();
+    for size in [30_usize, 300, 3000] {
+        let batches: Vec<_> = (0..ROWS as usize / size).map(|_| Lines::of(&rows(size))).collect();
         let cpu = cpu();
         for batch in &batches {
-            store.settle(process, batch).await.expect("it settles");
+            let batch: Vec<_> = batch.all().collect();
+            store.settle(process, &batch).await.expect("it settles");
         }
         println!("Store::settle at {size} rows: {:?} CPU a row", since(cpu) / ROWS);
     }
@@ -112,10 +112,7 @@ async fn of_the_parts() {
     let all = rows(ROWS as usize);
     println!("making a row: {:?}", start.elapsed() / ROWS);
     let start = Instant::now();
-    let bytes: usize = all
-        .chunks(30)
-        .map(|rows| crate::ledger::journal::write(rows).len())
-        .sum();
+    let bytes: usize = all.chunks(30).map(|rows| Lines::of(rows).text().len()).sum();
     println!(
         "writing it down: {:?}, {} bytes",
         start.elapsed() / ROWS,
@@ -126,8 +123,8 @@ async fn of_the_parts() {
         let mut log = crate::ledger::journal::Log::create(&path, sync, process).expect("it opens");
         let (start, cpu) = (Instant::now(), cpu());
         for (seq, rows) in (1..).zip(all.chunks(30)) {
-            let lines = crate::ledger::journal::write(rows);
-            log.append(seq, process, &lines).expect("it appends");
+            let lines = Lines::of(rows);
+            log.append(seq, process, lines.text()).expect("it appends");
             if seq % 64 == 0 {
                 log.forget(seq).expect("it forgets");
             }

@@ -28,19 +28,21 @@ impl Settle {
             return Settled::done();
         };
         let positive = |money: Nanos| u64::try_from(money.get()).unwrap_or(0);
-        let mut row = None;
+        let mut committed = None;
         let record = &self.candidate.call.record;
         let elapsed = row::millis(record.elapsed());
         record.note(|known| {
             known.charge = Some(positive(taken.charge));
             known.written_off = positive(taken.written_off);
-            row = Some(Row {
+            let row = Row {
                 total_ms: elapsed,
                 ..self.row(bill, known, usage, &taken, outcome)
-            });
+            };
+            committed = Some(bill.ledger.write(&row));
         });
-        let Some(row) = row else { return Settled::done() };
-        let committed = bill.ledger.write(row);
+        let Some(committed) = committed else {
+            return Settled::done();
+        };
         let failpoints = bill.ledger.failpoints().clone();
         Settled::after(async move {
             failpoint::at!(failpoints, CommitWait)?;
@@ -51,9 +53,16 @@ impl Settle {
         })
     }
 
-    fn row(&self, bill: &Bill, facts: &Facts, usage: &Usage, taken: &ledger::Settled, outcome: &Outcome) -> Row {
+    fn row<'a>(
+        &'a self,
+        bill: &Bill,
+        facts: &'a Facts,
+        usage: &Usage,
+        taken: &ledger::Settled,
+        outcome: &Outcome,
+    ) -> Row<&'a str> {
         let served = &self.candidate.served;
-        let mut row = row::row(bill.ledger.ids().next(), bill.account, bill.key, facts);
+        let mut row = row::row(bill.account, bill.key, facts);
         if let Some(status) = outcome.status {
             row.status = status.as_u16();
             let backend = &*self.candidate.backend().config.name;
@@ -61,19 +70,19 @@ impl Settle {
             // The last attempt is told of when its answer is handed on, which may come later than this.
             if told.is_none_or(|told| told.backend != backend || told.status != Some(row.status)) {
                 row.attempts.push(RowAttempt {
-                    backend: backend.to_owned(),
+                    backend,
                     status: Some(row.status),
                     ms: row::millis(outcome.elapsed),
                 });
             }
         }
         if !Arc::ptr_eq(served, &self.candidate.call.model) {
-            row.served = Some(served.config.name.to_string());
+            row.served = Some(&served.config.name);
         }
         row.tokens = row::tokens(usage);
         row.bytes_out = outcome.bytes_out;
         row.first_ms = row.first_ms.or(outcome.first_byte.map(row::millis));
-        row.price = Some(served.price_text.to_string());
+        row.price = Some(&served.price_text);
         row.charge = taken.charge;
         row.written_off = taken.written_off;
         row.period_start = taken.period_start;

@@ -8,33 +8,34 @@ use super::Millis;
 use crate::money::Nanos;
 use crate::store::Id;
 
-/// One request, once its key was known. Its charge is a ledger entry of its own until the day is closed.
+/// One request, once its key was known. Its charge is a ledger entry of its own until the day is closed. Its texts are its
+/// own, or borrowed where it is only to be written down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Row {
+pub struct Row<T = String> {
     /// Its id, which makes settling it idempotent.
     pub id: Id,
     /// When the request came.
     pub time: Millis,
     /// The request's id.
-    pub request_id: String,
+    pub request_id: T,
     /// Whose.
     pub account: Id,
     /// By which key.
     pub key: Id,
     /// The key's group.
-    pub group: String,
+    pub group: T,
     /// A fixed name of the endpoint.
-    pub endpoint: String,
+    pub endpoint: T,
     /// What the client asked for; empty where no model of ours was.
-    pub model: String,
+    pub model: T,
     /// The model that answered.
-    pub served: Option<String>,
+    pub served: Option<T>,
     /// Each attempt.
-    pub attempts: Vec<RowAttempt>,
+    pub attempts: Vec<RowAttempt<T>>,
     /// The answer's status.
     pub status: u16,
     /// Why it was refused or failed.
-    pub reason: Option<String>,
+    pub reason: Option<T>,
     /// Whether it was a stream.
     pub streamed: bool,
     /// Tokens of each kind.
@@ -49,7 +50,7 @@ pub struct Row {
     /// Milliseconds in all.
     pub total_ms: u64,
     /// The price it was charged by, as JSON.
-    pub price: Option<String>,
+    pub price: Option<T>,
     /// What was charged.
     pub charge: Nanos,
     /// What it cost beyond what could be taken.
@@ -71,18 +72,18 @@ pub struct Row {
     /// Where the request came from.
     pub ip: Option<IpAddr>,
     /// The client's tag.
-    pub tag: Option<String>,
+    pub tag: Option<T>,
     /// The client's `user`.
-    pub user: Option<String>,
+    pub user: Option<T>,
     /// The backend's own id of the request.
-    pub backend_request_id: Option<String>,
+    pub backend_request_id: Option<T>,
 }
 
 /// One attempt on a backend.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RowAttempt {
+pub struct RowAttempt<T = String> {
     /// Its name.
-    pub backend: String,
+    pub backend: T,
     /// Its status, when it answered.
     pub status: Option<u16>,
     /// Milliseconds until its head, or its failure.

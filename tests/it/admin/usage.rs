@@ -6,6 +6,7 @@ use tollgate::money::Nanos;
 use tollgate::store::{Id, Ids, Millis, Owner, Row, RowAttempt, RowTokens};
 
 use crate::support::admin::Admin;
+use crate::support::rows::SettleRows as _;
 
 /// A row of a chat request at a time.
 pub(super) fn row(id: Id, time: Millis, account: Id, key: Id, charge: i64) -> Row {
@@ -94,7 +95,7 @@ pub(super) async fn used(admin: &Admin, terms: Value, charges: &[i64]) -> (Value
             row
         })
         .collect();
-    admin.store.settle(process.id, &rows).await.unwrap();
+    admin.store.settle_rows(process.id, &rows).await.unwrap();
     (key, rows)
 }
 

@@ -81,7 +81,7 @@ async fn a_bad_row_holds_up_nothing_and_is_kept() {
         let hold = within(funds.reserve(&funds.key(key), nanos(1_000))).await.unwrap();
         let settled = hold.settle(nanos(1_000)).unwrap();
         let row = super::row(ledger.ids().next(), bank.account.id, key.id, settled);
-        written.push(ledger.write(row));
+        written.push(ledger.write(&row));
     }
     for committed in written {
         within(committed).await.unwrap();
@@ -113,7 +113,7 @@ async fn a_lost_lease_is_taken_anew() {
     // What was reserved is charged all the same: the store has it.
     let settled = hold.settle(nanos(12_000)).unwrap();
     assert_eq!(settled.charge, nanos(12_000));
-    within(ledger.write(bank.row(&ledger, settled))).await.unwrap();
+    within(ledger.write(&bank.row(&ledger, settled))).await.unwrap();
     within(bank.request(&ledger, 5_000)).await.unwrap();
     assert_eq!(ledger.stats().reserved, Nanos::ZERO);
     within(ledger.stop()).await;

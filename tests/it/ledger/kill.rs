@@ -40,7 +40,7 @@ async fn child() {
                 let settled = hold.settle(nanos(1_000)).unwrap();
                 let id = ledger.ids().next();
                 ledger
-                    .write(row(id, funds.account(), key_funds.id(), settled))
+                    .write(&row(id, funds.account(), key_funds.id(), settled))
                     .await
                     .unwrap();
                 let mut out = std::io::stdout().lock();

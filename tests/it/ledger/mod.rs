@@ -119,7 +119,7 @@ impl Bank {
         let (funds, key) = self.funds(ledger);
         let hold = funds.reserve(&key, nanos(amount)).await.expect("there is enough");
         let settled = hold.settle(nanos(amount)).expect("it is settled once");
-        ledger.write(self.row(ledger, settled)).await?;
+        ledger.write(&self.row(ledger, settled)).await?;
         Ok(settled.charge)
     }
 

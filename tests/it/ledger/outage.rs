@@ -69,7 +69,7 @@ async fn a_full_journal_refuses_and_loses_nothing() {
         .unwrap()
         .settle(Nanos::ZERO)
         .unwrap();
-    ledger.note(bank.row(&ledger, settled));
+    ledger.note(&bank.row(&ledger, settled));
     assert_eq!(ledger.stats().dropped, 1);
     bank.faulty.heal();
     within(until(async || {
@@ -158,5 +158,5 @@ async fn the_end_waits_for_the_store_and_then_leaves_the_journal() {
         .unwrap()
         .settle(Nanos::ZERO)
         .unwrap();
-    assert_eq!(within(ledger.write(bank.row(&ledger, settled))).await, Err(NotDurable));
+    assert_eq!(within(ledger.write(&bank.row(&ledger, settled))).await, Err(NotDurable));
 }

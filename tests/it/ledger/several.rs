@@ -23,7 +23,7 @@ async fn two_processes_never_spend_more_than_there_is() {
             };
             tokio::task::yield_now().await;
             let settled = hold.settle(nanos(900)).unwrap();
-            ledger.write(bank.row(&ledger, settled)).await.unwrap();
+            ledger.write(&bank.row(&ledger, settled)).await.unwrap();
             settled.charge
         });
     }
@@ -111,7 +111,7 @@ async fn draining_hands_all_back() {
     within(bank.request(&new, 900_000)).await.unwrap();
     // What the old one's last request did not need follows.
     let settled = hold.settle(nanos(40_000)).unwrap();
-    within(old.write(bank.row(&old, settled))).await.unwrap();
+    within(old.write(&bank.row(&old, settled))).await.unwrap();
     within(until(async || old.stats().held == Nanos::ZERO)).await;
     within(bank.request(&new, 60_000)).await.unwrap();
     within(old.stop()).await;

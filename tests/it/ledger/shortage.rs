@@ -28,7 +28,7 @@ async fn ten_thousand_at_once_are_admitted_as_far_as_there_is_credit() {
     assert!(takes < 20, "{takes} calls of the store for one shortage");
     for hold in holds {
         let settled = hold.settle(nanos(1_000)).unwrap();
-        within(ledger.write(bank.row(&ledger, settled))).await.unwrap();
+        within(ledger.write(&bank.row(&ledger, settled))).await.unwrap();
     }
     assert_eq!(funds.free(&key), Some(Nanos::ZERO));
     within(ledger.stop()).await;
@@ -83,7 +83,7 @@ async fn a_quota_bounds_its_key_alone() {
         settled.period_start,
         Some(Period::Day.start(tollgate::store::Millis::now()))
     );
-    within(ledger.write(bank.row(&ledger, settled))).await.unwrap();
+    within(ledger.write(&bank.row(&ledger, settled))).await.unwrap();
     let other = super::create_key(&bank.store, bank.account.id, "free", Quota::default()).await;
     within(funds.reserve(&funds.key(&other), nanos(500_000))).await.unwrap();
     within(ledger.stop()).await;

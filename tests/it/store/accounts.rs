@@ -2,6 +2,7 @@ use tollgate::money::Nanos;
 use tollgate::store::{AccountEdit, Billing, EntryKind, Error, Id, Ids, NewAccount, Owner, Page};
 
 use super::{Fixture, account, cents, disable, key, page, process, row, sums_up, take_all, terms, topup};
+use crate::support::rows::SettleRows as _;
 
 pub(super) async fn accounts_are_made_named_listed_and_edited(f: Fixture) {
     let new = NewAccount {
@@ -231,7 +232,7 @@ pub(super) async fn topups_and_charges_at_once_lose_nothing(f: Fixture) {
                     .adjust(acme.id, cents(1), "x".to_owned(), "ops".to_owned())
                     .await
                     .map(drop),
-                _ => f.store.settle(me.id, &rows).await,
+                _ => f.store.settle_rows(me.id, &rows).await,
             }
         }
     });

@@ -2,6 +2,7 @@ use tollgate::money::Nanos;
 use tollgate::store::{Id, Ids, Key, KeyChange, KeyStatus};
 
 use super::{Fixture, account, cents, disable, key, process, row, take_all, terms};
+use crate::support::rows::SettleRows as _;
 
 fn ids(keys: &[Key]) -> Vec<Id> {
     keys.iter().map(|key| key.id).collect()
@@ -17,7 +18,7 @@ pub(super) async fn revisions_tell_what_changed(f: Fixture) {
     // What charges do is no change.
     take_all(&f.store, me.id, acme.id).await;
     f.store
-        .settle(me.id, &[row(Ids::new(me.node).next(), acme.id, made.id, cents(1))])
+        .settle_rows(me.id, &[row(Ids::new(me.node).next(), acme.id, made.id, cents(1))])
         .await
         .unwrap();
     assert_eq!(f.store.pulse(me.id).await.unwrap().revision, start.revision);

@@ -2,6 +2,7 @@ use tollgate::money::Nanos;
 use tollgate::store::{Error, Id, Ids, KeyChange, KeyStatus, KeyTerms, Millis, NewKey, OldHash, Owner, Page, Period};
 
 use super::{Fixture, account, cents, hash, key, new_key, page, process, row, take_all, terms};
+use crate::support::rows::SettleRows as _;
 
 fn ids(keys: &[tollgate::store::Key]) -> Vec<Id> {
     keys.iter().map(|key| key.id).collect()
@@ -214,7 +215,7 @@ pub(super) async fn a_quota_covers_what_is_spent(f: Fixture) {
     );
     let ids = Ids::new(me.node);
     f.store
-        .settle(me.id, &[row(ids.next(), acme.id, made.id, cents(10))])
+        .settle_rows(me.id, &[row(ids.next(), acme.id, made.id, cents(10))])
         .await
         .unwrap();
     let set = async |quota: Option<i64>, period| {

@@ -4,6 +4,7 @@ use tollgate::money::Nanos;
 use tollgate::store::{Ask, Day, Error, Ids, KeyTerms, Millis, Owner, Period, Position};
 
 use super::{Fixture, account, cents, key, process, row, sums_up, take_all, terms};
+use crate::support::rows::SettleRows as _;
 
 pub(super) async fn nodes_are_unique_and_processes_beat(f: Fixture) {
     let registered = (0..20).map(|_| process(&f.store));
@@ -248,7 +249,7 @@ pub(super) async fn a_quota_is_held_like_a_balance(f: Fixture) {
     assert!(matches!(take(a.id, free.id, cents(1)).await, Err(Error::Refused(_))));
     take_all(&f.store, a.id, acme.id).await;
     f.store
-        .settle(a.id, &[row(Ids::new(a.node).next(), acme.id, made.id, cents(30))])
+        .settle_rows(a.id, &[row(Ids::new(a.node).next(), acme.id, made.id, cents(30))])
         .await
         .unwrap();
     f.store.release(a.id).await.unwrap();
@@ -278,7 +279,7 @@ pub(super) async fn quotas_start_anew(f: Fixture) {
         period_start: Some(period),
         ..row(ids.next(), acme.id, made.id, cents(charge))
     };
-    f.store.settle(a.id, &[charged(15, today)]).await.unwrap();
+    f.store.settle_rows(a.id, &[charged(15, today)]).await.unwrap();
     assert_eq!(f.store.key(made.id).await.unwrap().spent, cents(15));
 
     // Tomorrow another process is the first to see it: what is held of today counts no longer.
@@ -301,7 +302,7 @@ pub(super) async fn quotas_start_anew(f: Fixture) {
         .give_back(a.id, Owner::Account(acme.id), cents(100))
         .await
         .unwrap();
-    f.store.settle(b.id, &[charged(50, tomorrow)]).await.unwrap();
+    f.store.settle_rows(b.id, &[charged(50, tomorrow)]).await.unwrap();
     assert_eq!(
         f.store.take(b.id, owner, cents(1), tomorrow).await.unwrap().amount,
         Nanos::ZERO

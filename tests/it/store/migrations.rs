@@ -2,9 +2,9 @@
 
 use sqlx::{Connection as _, SqliteConnection};
 use tollgate::money::Nanos;
-use tollgate::store::{self, Error};
+use tollgate::store::{self, Error, Millis, UsageFilter};
 
-use super::{account, cents, sums_up};
+use super::{account, cents, page, sums_up};
 
 /// The store as the first version has made it; later migrations must open it with what is in it.
 const FIRST: &str = include_str!("../../../src/store/migrations/sqlite/0001_begin.sql");
@@ -25,18 +25,36 @@ async fn a_file_of_the_first_version_opens_with_what_is_in_it() {
     let filled = "CREATE TABLE migrations (version BIGINT PRIMARY KEY, time BIGINT NOT NULL);
         INSERT INTO migrations VALUES (1, 0);
         INSERT INTO accounts (id, name, postpaid, disabled, balance, used, created, revision)
-            VALUES (77, 'acme', 0, 0, 10000000, 0, 0, 1);
+            VALUES (77, 'acme', 0, 0, 0, 10000000, 0, 1);
         INSERT INTO entries (id, account, kind, amount, time, author, source, closed)
             VALUES (78, 77, 'topup', 10000000, 0, 'ops', 'manual', 0);
+        INSERT INTO usage VALUES (1 << 60, 0, (1 << 28 | 18652621) << 15 | 21, 3600000, 77, 5, 10000000, 'm', 'default',
+            '[1,\"r-1\",\"chat.completions\",200,0,3,4,5,null,0,0,true,[],null,\"{ input = 1 }\"]');
+        INSERT INTO rollups VALUES (5, 1, 'm', 'default', 77, 1, 0, 0, 0, 0, 0, 0, 0, 0, 10000000, 0);
+        INSERT INTO charges VALUES (0, 77, 5, 1, 10000000, 1 << 60);
         UPDATE meta SET revision = 1;";
     sqlx::raw_sql(filled).execute(&mut old).await.unwrap();
     old.close().await.unwrap();
 
     let store = store::open(&format!("sqlite://{}", path.display())).await.unwrap();
     let acme = store.account_named("acme").await.unwrap();
-    assert_eq!((acme.id.get(), acme.balance), (77, cents(1)));
+    assert_eq!((acme.id.get(), acme.balance), (77, Nanos::ZERO));
     sums_up(&store, acme.id).await;
     assert!(account(&store, "new", Nanos::ZERO).await.revision > 1);
+    // Rows lay alone, and with their price among the rest.
+    let wanted = UsageFilter {
+        request_id: Some("r-1".to_owned()),
+        ..UsageFilter::default()
+    };
+    let rows = store.rows(&wanted, page(9)).await.unwrap();
+    let row = &rows[0];
+    assert_eq!((rows.len(), row.id.get(), row.time), (1, 1 << 60, Millis(3_600_000)));
+    assert_eq!((row.account, row.key.get(), row.charge), (acme.id, 5, cents(1)));
+    assert_eq!(
+        (row.model.as_str(), row.group.as_str(), row.status),
+        ("m", "default", 200)
+    );
+    assert_eq!((row.price.as_deref(), row.bytes_in), (Some("{ input = 1 }"), 3));
 }
 
 #[tokio::test]

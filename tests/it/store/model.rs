@@ -6,6 +6,7 @@ use tollgate::money::Nanos;
 use tollgate::store::{Day, Error, Id, Ids, KeyTerms, Millis, Owner, Row};
 
 use super::{Fixture, account, key, process, row, sums_up, terms, topup};
+use crate::support::rows::SettleRows as _;
 
 const OPERATIONS: usize = 250;
 
@@ -15,7 +16,8 @@ struct Model {
     /// Balance of each account; quota less spent of each key.
     left: BTreeMap<Id, i64>,
     held: BTreeMap<(Id, Id), i64>,
-    sent: Vec<Row>,
+    /// By whom.
+    sent: Vec<(Id, Row)>,
 }
 
 impl Model {
@@ -44,7 +46,7 @@ impl Model {
             let held = self.held.entry((owner, process)).or_default();
             *held -= taken.min(*held);
         }
-        self.sent.push(row.clone());
+        self.sent.push((process, row.clone()));
         taken
     }
 }
@@ -132,11 +134,14 @@ pub(super) async fn random_operations_keep_both_rules(f: Fixture) {
                 for row in &batch {
                     model.settle(me, row);
                 }
-                if !model.sent.is_empty() {
-                    batch.push(dice.of(&model.sent));
+                let sent = (!model.sent.is_empty()).then(|| dice.of(&model.sent));
+                match sent {
+                    Some((by, row)) if by == me => batch.push(row),
+                    Some((by, row)) => f.store.settle_rows(by, &[row]).await.unwrap(),
+                    None => {}
                 }
-                f.store.settle(me, &batch).await.unwrap();
-                f.store.settle(me, &again).await.unwrap();
+                f.store.settle_rows(me, &batch).await.unwrap();
+                f.store.settle_rows(me, &again).await.unwrap();
             }
             14..16 => {
                 f.store.topup(topup(account, Nanos::new(amount + 1))).await.unwrap();

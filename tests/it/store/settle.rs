@@ -4,6 +4,7 @@ use tollgate::money::Nanos;
 use tollgate::store::{Billing, Id, Ids, KeyTerms, Millis, NewAccount, Owner, Period, Row, UsageBy, UsageFilter};
 
 use super::{Fixture, account, cents, key, page, process, row, sums_up, take_all, terms};
+use crate::support::rows::SettleRows as _;
 
 async fn rows(f: &Fixture) -> Vec<Row> {
     f.store.rows(&UsageFilter::default(), page(1000)).await.unwrap()
@@ -28,11 +29,11 @@ pub(super) async fn rows_settle_once(f: Fixture) {
     // More than one statement holds, of each size.
     let batch: Vec<_> = (0..300).map(|_| row(ids.next(), acme.id, made.id, cents(2))).collect();
     for _ in 0..3 {
-        f.store.settle(me.id, &batch).await.unwrap();
+        f.store.settle_rows(me.id, &batch).await.unwrap();
     }
     let twice = [&batch[7..8], &batch[7..9]].concat();
-    f.store.settle(me.id, &twice).await.unwrap();
-    f.store.settle(me.id, &[]).await.unwrap();
+    f.store.settle_rows(me.id, &twice).await.unwrap();
+    f.store.settle_rows(me.id, &[]).await.unwrap();
     let now = f.store.account(acme.id).await.unwrap();
     assert_eq!((now.balance, now.used), (cents(100_000 - 600), cents(600)));
     let key = f.store.key(made.id).await.unwrap();
@@ -53,9 +54,9 @@ pub(super) async fn rows_sent_again_with_new_ones_settle_the_new_ones(f: Fixture
     take_all(&f.store, me.id, acme.id).await;
     let ids = Ids::new(me.node);
     let batch: Vec<_> = (0..20).map(|_| row(ids.next(), acme.id, made.id, cents(1))).collect();
-    f.store.settle(me.id, &batch[..7]).await.unwrap();
+    f.store.settle_rows(me.id, &batch[..7]).await.unwrap();
     let shuffled: Vec<_> = batch.iter().rev().chain(&batch[3..5]).cloned().collect();
-    f.store.settle(me.id, &shuffled).await.unwrap();
+    f.store.settle_rows(me.id, &shuffled).await.unwrap();
     assert_eq!(f.store.account(acme.id).await.unwrap().balance, cents(80));
     assert_eq!(rolled_up(&f).await, (20, cents(20), Nanos::ZERO));
     sums_up(&f.store, acme.id).await;
@@ -73,8 +74,8 @@ pub(super) async fn what_a_released_process_owes_is_taken_from_what_is_free(f: F
     let ids = Ids::new(dead.node);
     let mut late: Vec<_> = (0..3).map(|_| row(ids.next(), acme.id, made.id, cents(20))).collect();
     late[2].written_off = cents(1);
-    f.store.settle(dead.id, &late).await.unwrap();
-    f.store.settle(dead.id, &late).await.unwrap();
+    f.store.settle_rows(dead.id, &late).await.unwrap();
+    f.store.settle_rows(dead.id, &late).await.unwrap();
 
     let written: Vec<_> = rows(&f)
         .await
@@ -104,7 +105,7 @@ pub(super) async fn what_a_released_process_owes_is_taken_from_what_is_free(f: F
     )
     .await;
     f.store
-        .settle(
+        .settle_rows(
             other.id,
             &[row(Ids::new(other.node).next(), acme.id, small.id, cents(9))],
         )
@@ -127,7 +128,7 @@ pub(super) async fn postpaid_without_limit_owes_on(f: Fixture) {
     let me = process(&f.store).await;
     let ids = Ids::new(me.node);
     f.store
-        .settle(me.id, &[row(ids.next(), acme.id, made.id, cents(500))])
+        .settle_rows(me.id, &[row(ids.next(), acme.id, made.id, cents(500))])
         .await
         .unwrap();
     assert_eq!(f.store.account(acme.id).await.unwrap().balance, cents(-500));
@@ -139,7 +140,7 @@ pub(super) async fn a_row_of_nobody_is_kept_and_charged_to_nobody(f: Fixture) {
     let me = process(&f.store).await;
     let nobody = Id::new(42);
     f.store
-        .settle(me.id, &[row(Ids::new(me.node).next(), nobody, nobody, cents(3))])
+        .settle_rows(me.id, &[row(Ids::new(me.node).next(), nobody, nobody, cents(3))])
         .await
         .unwrap();
     let written = &rows(&f).await[0];
@@ -168,8 +169,8 @@ pub(super) async fn two_processes_settle_at_once(f: Fixture) {
                 .map(|n| owners[(n * (2 * i + 1) + i) % 4])
                 .map(|(account, key)| row(ids.next(), account, key, cents(1)))
                 .collect();
-            store.settle(me.id, &batch).await.unwrap();
-            store.settle(me.id, &batch).await.unwrap();
+            store.settle_rows(me.id, &batch).await.unwrap();
+            store.settle_rows(me.id, &batch).await.unwrap();
             store.release(me.id).await.unwrap();
         })
     });
@@ -211,7 +212,7 @@ pub(super) async fn a_late_charge_of_an_old_period_passes(f: Fixture) {
         charged(45, today),
         charged(45, tomorrow),
     ];
-    f.store.settle(me.id, &batch).await.unwrap();
+    f.store.settle_rows(me.id, &batch).await.unwrap();
     let key = f.store.key(made.id).await.unwrap();
     assert_eq!((key.spent, key.used), (cents(50), cents(45 * 3 + 5)));
     let charges: Vec<_> = rows(&f).await.into_iter().rev().map(|row| row.charge).collect();

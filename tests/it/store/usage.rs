@@ -1,6 +1,7 @@
 use tollgate::store::{Day, Error, Id, Ids, Millis, Page, Row, RowAttempt, RowTokens, UsageBy, UsageFilter};
 
-use super::{Fixture, account, cents, key, page, process, row, sums_up, take_all, terms};
+use super::{Fixture, account, cents, key, page, process, row, take_all, terms};
+use crate::support::rows::SettleRows as _;
 
 pub(super) async fn rows_read_back_as_written(f: Fixture) {
     let me = process(&f.store).await;
@@ -55,7 +56,10 @@ pub(super) async fn rows_read_back_as_written(f: Fixture) {
         cut_short: true,
         ..row(ids.next(), acme.id, made.id, cents(3))
     };
-    f.store.settle(me.id, &[full.clone(), plain.clone()]).await.unwrap();
+    f.store
+        .settle_rows(me.id, &[full.clone(), plain.clone()])
+        .await
+        .unwrap();
     assert_eq!(
         f.store.rows(&UsageFilter::default(), page(9)).await.unwrap(),
         [plain, full]
@@ -78,7 +82,7 @@ pub(super) async fn requests_of_like_ids_are_told_apart(f: Fixture) {
         named("twin-aaa"),
         named("twin-AaA"),
     ];
-    f.store.settle(me.id, &all).await.unwrap();
+    f.store.settle_rows(me.id, &all).await.unwrap();
     for (name, limit, found) in [
         ("twin-aaa", 9, vec![2, 0]),
         ("twin-aaa", 1, vec![2]),
@@ -102,24 +106,41 @@ pub(super) async fn a_row_that_cannot_be_read_is_named(f: Fixture) {
     let acme = account(&f.store, "acme", cents(100)).await;
     let made = key(&f.store, acme.id, terms("k")).await;
     let torn = row(ids.next(), acme.id, made.id, cents(2));
-    f.store.settle(me.id, std::slice::from_ref(&torn)).await.unwrap();
-    let rest = "UPDATE usage SET rest = ";
-    for wrong in ["'[2]'", "'[1,\"r\"'", "''", "'[]'", "'{}'", "substr(rest, 1, 9)"] {
-        let before = "UPDATE usage SET rest = '[1,\"r\",\"chat_completions\",200]'";
-        f.tamper(before).await;
+    f.store.settle_rows(me.id, std::slice::from_ref(&torn)).await.unwrap();
+    let update = |lines: &str| -> &'static str { format!("UPDATE usage SET lines = {lines}").leak() };
+    let sound = format!("'[2,{},5,20000000,\"r\",\"chat_completions\",200]'", torn.id.get());
+    for wrong in [
+        "'[3]'",
+        "'[2,1,2,3,\"r\"'",
+        "'[2,1,2,3]'",
+        "''",
+        "'[]'",
+        "'{}'",
+        "substr(lines, 1, 9)",
+        "lines || CHR(10) || lines",
+    ] {
+        f.tamper(update(&sound)).await;
         assert_eq!(
             f.store.rows(&UsageFilter::default(), page(9)).await.unwrap()[0].status,
             200
         );
-        f.tamper(format!("{rest}{wrong}").leak()).await;
+        // SQLite has another name for it.
+        let wrong = if f.url.starts_with("sqlite") {
+            wrong.replace("CHR", "char")
+        } else {
+            wrong.to_owned()
+        };
+        f.tamper(update(&wrong)).await;
         let corrupt = f.store.rows(&UsageFilter::default(), page(9)).await.unwrap_err();
         assert!(
             matches!(&corrupt, Error::Corrupt(what) if what.contains(&torn.id.to_string())),
             "{wrong}: {corrupt:?}"
         );
     }
-    // What it was charged is in columns, and is not lost with it.
-    sums_up(&f.store, acme.id).await;
+    // What it was charged is in sums, and is not lost with it.
+    let verified = f.store.verify(acme.id, false).await.unwrap();
+    assert_eq!((verified.sum, verified.balance), (cents(98), cents(98)));
+    assert!(matches!(f.store.verify(acme.id, true).await, Err(Error::Corrupt(_))));
 }
 
 pub(super) async fn rows_are_filtered_and_paged(f: Fixture) {
@@ -142,7 +163,7 @@ pub(super) async fn rows_are_filtered_and_paged(f: Fixture) {
         made(two, other.id, 2000, "a", "gold"),
         made(two, other.id, 1000, "b", "default"),
     ];
-    f.store.settle(me.id, &all).await.unwrap();
+    f.store.settle_rows(me.id, &all).await.unwrap();
     let some = |filter| {
         let (f, all) = (&f, &all);
         async move {
@@ -228,14 +249,14 @@ pub(super) async fn trends_sum_up(f: Fixture) {
     };
     // Two batches, so that the second adds to what the first has written.
     f.store
-        .settle(
+        .settle_rows(
             me.id,
             &[made(one, 0, "b", 200), made(one, 59, "b", 200), made(one, 60, "A", 429)],
         )
         .await
         .unwrap();
     f.store
-        .settle(me.id, &[made(one, 30, "b", 500), made(two, 1440, "a", 200)])
+        .settle_rows(me.id, &[made(one, 30, "b", 500), made(two, 1440, "a", 200)])
         .await
         .unwrap();
     let by = async |filter, by| f.store.usage(&filter, by).await.unwrap();

@@ -7,9 +7,9 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tollgate::money::Nanos;
 use tollgate::store::{
-    Account, AccountEdit, Audit, Changes, Code, Day, Entry, Error, Id, Key, KeyChange, Millis, NewAccount, NewCodes,
-    NewKey, Notice, Owner, Page, Process, Pulse, Result, Row, SharedStore, Store, Taken, Topup, UsageBy, UsageFilter,
-    UsageSum, Verified,
+    Account, AccountEdit, Audit, Changes, Code, Day, Entry, Error, Id, Key, KeyChange, Line, Millis, NewAccount,
+    NewCodes, NewKey, Notice, Owner, Page, Process, Pulse, Result, Row, SharedStore, Store, Taken, Topup, UsageBy,
+    UsageFilter, UsageSum, Verified,
 };
 
 /// What goes wrong with a call.
@@ -120,9 +120,9 @@ macro_rules! pass {
                 }
             )*
 
-            async fn settle(&self, process: Id, rows: &[Row]) -> Result<()> {
-                if let Some(row) = rows.iter().find(|row| self.refused.lock().contains(&row.key)) {
-                    return Err(Error::Corrupt(format!("the test refuses row {}", row.id)));
+            async fn settle(&self, process: Id, rows: &[Line<'_>]) -> Result<()> {
+                if let Some(row) = rows.iter().find(|row| self.refused.lock().contains(&row.key())) {
+                    return Err(Error::Corrupt(format!("the test refuses row {}", row.id())));
                 }
                 self.pass("settle", self.inner.settle(process, rows)).await
             }

@@ -10,6 +10,7 @@ pub(crate) mod gateway;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod raw;
+pub(crate) mod rows;
 
 use std::time::Duration;
 
