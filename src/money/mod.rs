@@ -10,6 +10,7 @@ mod credits;
 mod fixed;
 mod nanos;
 mod price;
+mod tariff;
 #[cfg(test)]
 mod tests;
 
@@ -18,3 +19,4 @@ pub use charge::{MULTIPLIER_DECIMALS, PriceError, RATE_DECIMALS, Unit, Used};
 pub use credits::Credits;
 pub use nanos::{AmountError, Nanos};
 pub use price::{Price, Rates, Tier, TokenRates};
+pub use tariff::{Line, Multiplier, Tariff};
