@@ -30,7 +30,7 @@ pub(super) fn fixed(value: Decimal, decimals: u32) -> Option<i128> {
 
 /// `number / by`, rounded half away from zero; `by` is positive.
 pub(super) fn divided(number: i128, by: i128) -> i128 {
-    // Half the width is a fraction of the time, and holds what most requests cost.
+    // Half the width is a fraction of the time, and holds most amounts.
     let (quotient, rest) = match (i64::try_from(number), i64::try_from(by)) {
         (Ok(number), Ok(by)) => (i128::from(number / by), i128::from(number % by)),
         _ => (number / by, number % by),
@@ -40,6 +40,19 @@ pub(super) fn divided(number: i128, by: i128) -> i128 {
         quotient + number.signum()
     } else {
         quotient
+    }
+}
+
+/// Nano-dollars of so many parts of 10⁻¹⁵, rounded half up.
+pub(super) fn nanos(parts: u128) -> u128 {
+    const PER_NANO: u128 = 10_u128.pow(15);
+    // `PER_NANO` is this many times 2¹⁵.
+    const FIVES: u64 = 5_u64.pow(15);
+    let raised = parts.saturating_add(PER_NANO / 2);
+    // To divide the whole width takes many times as long, and what is left without those bits holds half a dollar.
+    match u64::try_from(raised >> 15) {
+        Ok(high) => u128::from(high / FIVES),
+        Err(_) => raised / PER_NANO,
     }
 }
 

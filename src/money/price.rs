@@ -58,19 +58,6 @@ pub struct Tier {
 
 // === impl Price ===
 
-impl Price {
-    /// Whether this unit has a price of its own or one to fall back to. Of images: whether any image has one.
-    ///
-    /// Where an answer can be counted in several units (an image in images or in tokens), this says in which it can be
-    /// charged.
-    pub fn has(&self, unit: Unit) -> bool {
-        match self {
-            Self::Free => true,
-            Self::Rates(rates) => rates.has(unit),
-        }
-    }
-}
-
 /// `free`, or the table as it is written in TOML.
 impl fmt::Display for Price {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -84,16 +71,6 @@ impl fmt::Display for Price {
 // === impl Rates ===
 
 impl Rates {
-    fn has(&self, unit: Unit) -> bool {
-        match unit {
-            Unit::Request => self.request.is_some(),
-            Unit::Character => self.character.is_some(),
-            Unit::Second => self.second.is_some(),
-            Unit::Image => !self.image.is_empty(),
-            token => self.token(token, 0).is_some(),
-        }
-    }
-
     /// The price of one kind of token in a request with this many input tokens: the highest tier it is above that names
     /// it, else the base. A kind that is named nowhere costs what the plainer one costs: a cache write for an hour what
     /// any does, the rest of the prompt what input does, audio that is spoken what output does.

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod properties;
+mod reference;
 mod text;
 
 use std::collections::BTreeMap;
@@ -77,8 +78,16 @@ fn used(input: u64, cached_input: u64, output: u64) -> Used {
     }
 }
 
+fn charge(price: &Price, used: &Used, multiplier: Decimal) -> Result<Nanos, PriceError> {
+    Tariff::new(price).charge(used, multiplier.into())
+}
+
+fn worst(price: &Price, expected: &Used, multiplier: Decimal) -> Result<Nanos, PriceError> {
+    Tariff::new(price).worst(expected, multiplier.into())
+}
+
 fn nanos(price: &Price, used: &Used, multiplier: &str) -> Result<i64, PriceError> {
-    price.charge(used, decimal(multiplier)).map(Nanos::get)
+    charge(price, used, decimal(multiplier)).map(Nanos::get)
 }
 
 /// What the resale platforms' own calculators come to; 1 credit = 2,000 nano-dollars.
@@ -124,7 +133,7 @@ fn vectors() {
         assert_eq!(nanos(&price, &used, multiplier), Ok(expected), "V{number}");
     }
     // V9 is reserved before it is charged.
-    let reserved = plain("15", "2").worst(&used(20, 0, 1000), Decimal::ONE).unwrap();
+    let reserved = worst(&plain("15", "2"), &used(20, 0, 1000), Decimal::ONE).unwrap();
     assert!(reserved >= Nanos::new(60_600_000), "{reserved:?}");
     assert_eq!(nanos(&plain("15", "2"), &used(20, 0, 1000), "1"), Ok(60_600_000));
 }
@@ -222,8 +231,9 @@ fn a_price_for_the_request() {
         r.tokens.output = Some(decimal("10"));
     });
     assert_eq!(nanos(&beside, &chat, "1"), Ok(41_000_000));
+    let (only, plain) = (Tariff::new(&only), Tariff::new(&plain("1", "1")));
     assert!(only.has(Unit::Request) && !only.has(Unit::AudioInput));
-    assert!(plain("1", "1").has(Unit::AudioInput) && !plain("1", "1").has(Unit::Image));
+    assert!(plain.has(Unit::AudioInput) && !plain.has(Unit::Image));
 }
 
 #[test]
@@ -270,13 +280,13 @@ fn the_worst_of_a_prompt() {
     let price = rates(|r| r.tokens = tokens(["1", "0.1", "10", "1.25", "2", "", ""]));
     let expected = used(100, 0, 50);
     assert_eq!(
-        price.worst(&expected, Decimal::TWO),
+        worst(&price, &expected, Decimal::TWO),
         Ok(Nanos::new(2 * (100 * 2_000 + 50 * 10_000)))
     );
     let plain = rates(|r| r.tokens = tokens(["1", "", "10", "", "", "", ""]));
     assert_eq!(
-        plain.worst(&expected, Decimal::ONE),
-        plain.charge(&expected, Decimal::ONE)
+        worst(&plain, &expected, Decimal::ONE),
+        charge(&plain, &expected, Decimal::ONE)
     );
 }
 
@@ -310,11 +320,11 @@ fn the_worst_is_the_dearest_of_each_kind_in_turn() {
                     let mut used = expected.clone();
                     used.input = 0;
                     *kind(&mut used) = input;
-                    price.charge(&used, Decimal::ONE)
+                    charge(&price, &used, Decimal::ONE)
                 });
                 let dearest = each.into_iter().collect::<Result<Vec<_>, _>>();
                 let dearest = dearest.map(|all| all.into_iter().max().unwrap());
-                assert_eq!(price.worst(&expected, Decimal::ONE), dearest, "{price} of {input}");
+                assert_eq!(worst(&price, &expected, Decimal::ONE), dearest, "{price} of {input}");
             }
         }
     }

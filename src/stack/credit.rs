@@ -19,9 +19,9 @@ use crate::dialect::openai::Endpoint;
 use crate::directory::{Holder, Member};
 use crate::failpoint;
 use crate::ledger::{Hold, KeyFunds, Ledger, Short};
-use crate::money::{Nanos, Price, PriceError, Unit, Used};
+use crate::money::{Nanos, PriceError, Tariff, Unit, Used};
 use crate::store::Id;
-use crate::wiring::{Caller, Quote};
+use crate::wiring::{Caller, Quote, Terms};
 
 /// How long an answer is taken to be while nothing is known of the model's.
 const UNKNOWN_ANSWER: u64 = 512;
@@ -63,7 +63,6 @@ pub(super) struct BillFacts {
 
 /// What to set aside.
 struct Plan {
-    quote: Quote,
     /// Below this the request is refused.
     least: Nanos,
     most: Nanos,
@@ -184,6 +183,7 @@ impl std::ops::Deref for Bill {
 /// A request that asks for credit.
 struct Admission {
     ledger: Ledger,
+    quote: Quote,
     plan: Plan,
     served: Arc<Served>,
     holder: Arc<Holder>,
@@ -200,9 +200,10 @@ impl Admission {
         let Member::Stored { id, holder, funds } = &caller.principal().member else {
             return Err(internal("member"));
         };
-        let plan = plan(request, served, holder.funds.free(funds))?;
+        let (quote, plan) = plan(request, served, holder.funds.free(funds))?;
         Ok(Self {
             ledger,
+            quote,
             plan,
             served: Arc::clone(served),
             holder: Arc::clone(holder),
@@ -226,7 +227,7 @@ impl Admission {
         failpoint::at!(self.ledger.failpoints(), CreditDraw)?;
         // What is free is known only now, and with it how much an answer may take.
         let free = self.holder.funds.draw(&self.funds).await;
-        self.plan = plan(request, &self.served, free)?;
+        (self.quote, self.plan) = plan(request, &self.served, free)?;
         let (least, most) = (self.plan.least, self.plan.most);
         failpoint::at!(self.ledger.failpoints(), CreditReserve)?;
         let hold = self.holder.funds.reserve_up_to(&self.funds, least, most).await;
@@ -237,13 +238,13 @@ impl Admission {
         let plan = &self.plan;
         // Less was there than asked for: then the answer may be as long as that pays.
         let cap = plan.cap.map(|cap| {
-            let price = self.served.config.price.as_ref();
-            let paid = price.and_then(|price| plan.quote.tokens(price, hold.amount()).ok());
+            let tariff = self.served.tariff.as_ref();
+            let paid = tariff.and_then(|tariff| self.quote.at(tariff).tokens(hold.amount()).ok());
             cap.min(paid.unwrap_or(cap)).max(1)
         });
         Bill(Arc::new(BillFacts {
             ledger: self.ledger.clone(),
-            quote: plan.quote.clone(),
+            quote: self.quote.clone(),
             account: self.holder.id,
             key: self.key,
             cap,
@@ -254,20 +255,23 @@ impl Admission {
 }
 
 /// What a request needs, by what it asks for, what is known of its model, and what its caller has free.
-fn plan(request: &Request<Held>, served: &Served, free: Option<Nanos>) -> Result<Plan, Rejection> {
+fn plan(request: &Request<Held>, served: &Served, free: Option<Nanos>) -> Result<(Quote, Plan), Rejection> {
     let facts = request.extensions();
     let asked = facts.get::<ModelRequest>().ok_or_else(|| internal("model"))?;
     let endpoint = facts.get::<Endpoint>().copied().ok_or_else(|| internal("endpoint"))?;
     let caller = facts.get::<Caller>().ok_or_else(|| internal("caller"))?;
-    let price = served.config.price.as_ref().ok_or(Reason::NotPriced)?;
+    let tariff = served.tariff.as_ref().ok_or(Reason::NotPriced)?;
     let body = request.body().bytes();
     let prompt = served.learned.prompt().tokens(asked.text_len as u64);
     let quote = Quote {
-        multiplier: caller.multiplier(),
-        prompt: prompt + prompt / MARGIN,
+        multiplier: caller.multiplier().into(),
         answers: asked.answers(),
-        beside: beside(price, endpoint, body, asked),
+        expected: Used {
+            input: prompt + prompt / MARGIN,
+            ..beside(tariff, endpoint, body, asked)
+        },
     };
+    let terms = quote.at(tariff);
     let length = |bare: Nanos| Length {
         asked: output_field(endpoint).and_then(|field| asked.max_output_of(field)),
         allowed: served.config.max_output.map(NonZeroU64::get),
@@ -276,31 +280,28 @@ fn plan(request: &Request<Held>, served: &Served, free: Option<Nanos>) -> Result
     };
     let hidden = !asked.stream || served.hides_reasoning(asked.asks_reasoning);
     let planned = if endpoint.completes() {
-        quote
-            .cost(price, 0)
-            .and_then(|bare| length(bare).plan(quote, price, hidden))
+        terms.cost(0).and_then(|bare| length(bare).plan(&terms, hidden))
     } else {
-        quote.cost(price, 0).map(|bare| Plan {
-            quote,
+        terms.cost(0).map(|bare| Plan {
             least: bare,
             most: bare,
             cap: None,
             grows: false,
         })
     };
-    planned.map_err(refusal)
+    let plan = planned.map_err(refusal)?;
+    Ok((quote, plan))
 }
 
 impl Length<'_> {
     /// An answer that can be watched as it comes takes what is usual and grows; one that cannot takes all that it may
     /// become.
-    fn plan(&self, quote: Quote, price: &Price, hidden: bool) -> Result<Plan, PriceError> {
-        let cap = if hidden { self.cap(&quote, price)? } else { None };
+    fn plan(&self, terms: &Terms<'_>, hidden: bool) -> Result<Plan, PriceError> {
+        let cap = if hidden { self.cap(terms)? } else { None };
         let expected = cap.unwrap_or_else(|| self.expected());
         Ok(Plan {
-            least: quote.cost(price, expected.min(SHORTEST))?,
-            most: quote.cost(price, expected)?,
-            quote,
+            least: terms.cost(expected.min(SHORTEST))?,
+            most: terms.cost(expected)?,
             cap,
             grows: !hidden,
         })
@@ -326,13 +327,13 @@ impl Length<'_> {
     /// As long as an answer that cannot be watched may become: what client and model allow, but no more than a share of
     /// what is free, or than most answers take. Else a few that ask for the largest would keep all others out. `None`:
     /// nothing bounds it.
-    fn cap(&self, quote: &Quote, price: &Price) -> Result<Option<u64>, PriceError> {
+    fn cap(&self, terms: &Terms<'_>) -> Result<Option<u64>, PriceError> {
         let Some(free) = self.free else {
             return Ok(self.stated());
         };
         let paid = |money: i64| {
-            let bare = quote.cost(price, 0)?;
-            quote.tokens(price, Nanos::new(bare.get().saturating_add(money)))
+            let bare = terms.cost(0)?;
+            terms.tokens(Nanos::new(bare.get().saturating_add(money)))
         };
         let share = paid(free.get() / SHARE)?.max(self.usual());
         if share == u64::MAX {
@@ -343,10 +344,10 @@ impl Length<'_> {
 }
 
 /// What is charged beside tokens, where the model has a price for it or can be charged in nothing else.
-fn beside(price: &Price, endpoint: Endpoint, body: &[u8], asked: &ModelRequest) -> Used {
+fn beside(tariff: &Tariff, endpoint: Endpoint, body: &[u8], asked: &ModelRequest) -> Used {
     let found = billed(endpoint, body, asked.form == Form::Json);
-    let by_tokens = price.has(Unit::Input) || price.has(Unit::Request);
-    let counts = |unit| price.has(unit) || !by_tokens;
+    let by_tokens = tariff.has(Unit::Input) || tariff.has(Unit::Request);
+    let counts = |unit| tariff.has(unit) || !by_tokens;
     let mut used = Used {
         requests: asked.n,
         ..Used::default()

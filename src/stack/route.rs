@@ -115,14 +115,15 @@ impl Policy for Routes {
 /// had, its answer may be as long as that pays. The most tokens of each answer.
 fn afford(candidate: &Candidate) -> Result<Option<u64>, Rejection> {
     let call = &candidate.call;
-    let (Some(bill), Some(price)) = (&call.bill, &candidate.served.config.price) else {
+    let (Some(bill), Some(tariff)) = (&call.bill, &candidate.served.tariff) else {
         return Ok(candidate.paid);
     };
     if Arc::ptr_eq(&candidate.served, &call.model) {
         return Ok(candidate.paid);
     }
     let not_priced = |_| Rejection::from(Reason::NotPriced);
-    let cost = |tokens: u64| bill.quote.cost(price, tokens).map_err(not_priced);
+    let terms = bill.quote.at(tariff);
+    let cost = |tokens: u64| terms.cost(tokens).map_err(not_priced);
     let missing = cost(bill.cap.unwrap_or_default())?
         .get()
         .saturating_sub(bill.hold.amount().get());
@@ -132,7 +133,7 @@ fn afford(candidate: &Candidate) -> Result<Option<u64>, Rejection> {
     let held = bill.hold.amount();
     match bill.cap {
         Some(cap) if held >= cost(cap.min(SHORTEST))? => {
-            let paid = bill.quote.tokens(price, held).map_err(not_priced)?;
+            let paid = terms.tokens(held).map_err(not_priced)?;
             Ok(Some(cap.min(paid).max(1)))
         }
         _ => Err(Reason::InsufficientCredit.into()),

@@ -11,6 +11,7 @@ use super::count::Counter;
 use super::state::Backend;
 use crate::config::{self, Config, StreamUsage};
 use crate::dialect::openai::{self, Endpoint};
+use crate::money::Tariff;
 use crate::proxy::Lifecycle;
 
 /// Every model of a configuration. Made once with the stack, so that a request looks nothing up but its model's name.
@@ -31,7 +32,9 @@ pub(super) struct Served {
     pub(super) number: u64,
     /// How many bytes its tokens have, from what it was seen to use.
     pub(super) learned: Arc<Learned>,
-    /// Its price, as rows tell it.
+    /// Its price, as requests are charged by it.
+    pub(super) tariff: Option<Tariff>,
+    /// The same as rows tell it.
     pub(super) price_text: Arc<str>,
     /// What waits for counts at a shutdown.
     pub(super) lifecycle: Lifecycle,
@@ -105,6 +108,7 @@ impl Served {
             config: Arc::clone(model),
             number: state.numbers().of(&model.name),
             learned: state.learned(&model.name),
+            tariff: model.price.as_ref().map(Tariff::new),
             price_text: model
                 .price
                 .as_ref()

@@ -90,17 +90,14 @@ impl Sink for Settle {
         let Some(bill) = self.candidate.call.bill.as_ref().filter(|bill| bill.grows) else {
             return More::Go;
         };
-        let Some(price) = &self.candidate.served.config.price else {
+        let Some(tariff) = &self.candidate.served.tariff else {
             return More::Go;
         };
+        let (terms, answers) = (bill.quote.at(tariff), bill.quote.answers);
         let completion = self.learned().completion().tokens(content_bytes);
         // One chunk more may come before this is asked again, and tokens are guessed.
         let ahead = STEP.max(completion / 8);
-        let cost = |tokens: u64| {
-            bill.quote
-                .cost(price, tokens.div_ceil(bill.quote.answers))
-                .unwrap_or(Nanos::MAX)
-        };
+        let cost = |tokens: u64| terms.cost(tokens.div_ceil(answers)).unwrap_or(Nanos::MAX);
         let held = bill.hold.amount();
         if cost(completion + ahead / 2) <= held {
             return More::Go;
@@ -111,11 +108,7 @@ impl Sink for Settle {
             return More::Go;
         }
         // The text that could not be paid for is not sent, and not charged.
-        let paid = bill
-            .quote
-            .tokens(price, held)
-            .unwrap_or(0)
-            .saturating_mul(bill.quote.answers);
+        let paid = terms.tokens(held).unwrap_or(0).saturating_mul(answers);
         More::Stop(self.estimate(completion.min(paid).max(1)))
     }
 }

@@ -33,7 +33,7 @@ mod tests {
     use rust_decimal::Decimal;
 
     use super::*;
-    use crate::money::{Nanos, Price, Rates, TokenRates};
+    use crate::money::{Nanos, Price, Rates, Tariff, TokenRates};
 
     /// Charges a report at these USD a million: input, cached, output, cache write, cache write for an hour, audio in
     /// and out.
@@ -62,7 +62,9 @@ mod tests {
         };
         let usage = Usage::from_json(report.as_bytes()).unwrap();
         let price = Price::Rates(Box::new(rates));
-        price.charge(&Used::from(usage), Decimal::ONE).unwrap()
+        Tariff::new(&price)
+            .charge(&Used::from(usage), Decimal::ONE.into())
+            .unwrap()
     }
 
     #[test]

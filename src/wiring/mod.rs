@@ -11,6 +11,6 @@ mod trace;
 
 pub use caller::{Caller, Keys, contains};
 pub use catalogue::Catalogue;
-pub use quote::Quote;
+pub use quote::{Quote, Terms};
 pub use share::{Share, share};
 pub use trace::{Trace, TraceLayer};

@@ -5,6 +5,7 @@ use std::num::NonZeroU64;
 use proptest::prelude::*;
 use rust_decimal::Decimal;
 
+use super::{charge, worst};
 use crate::money::{Nanos, Price, Rates, Tier, TokenRates, Used};
 
 /// Up to 10,000 USD, to the last decimal that is allowed.
@@ -91,11 +92,11 @@ fn one_more(used: &Used, kind: usize) -> Used {
 proptest! {
     #[test]
     fn never_negative_and_more_never_costs_less(price in price(), used in used(), by in multiplier(), kind in 0_usize..8) {
-        let charge = price.charge(&used, by).unwrap();
-        prop_assert!(charge >= Nanos::ZERO);
-        prop_assert!(price.charge(&one_more(&used, kind), by).unwrap() >= charge);
-        prop_assert!(price.worst(&used, by).unwrap() >= charge);
-        prop_assert_eq!(price.charge(&used, Decimal::ZERO), Ok(Nanos::ZERO));
+        let charged = charge(&price, &used, by).unwrap();
+        prop_assert!(charged >= Nanos::ZERO);
+        prop_assert!(charge(&price, &one_more(&used, kind), by).unwrap() >= charged);
+        prop_assert!(worst(&price, &used, by).unwrap() >= charged);
+        prop_assert_eq!(charge(&price, &used, Decimal::ZERO), Ok(Nanos::ZERO));
     }
 
     /// Rounded once, half away from zero: never further than half a nano-dollar from what the prices say.
@@ -103,7 +104,7 @@ proptest! {
     fn as_near_as_can_be(rate in rate(), tokens in 0_u64..10_000_000, by in multiplier()) {
         let tokens_price = TokenRates { input: Some(rate), ..TokenRates::default() };
         let price = Price::Rates(Box::new(Rates { tokens: tokens_price, ..Rates::default() }));
-        let charge = price.charge(&Used { input: tokens, ..Used::default() }, by).unwrap();
+        let charge = charge(&price, &Used { input: tokens, ..Used::default() }, by).unwrap();
         // Doubled and in parts of 10^-15 nano-dollar, where all of it is whole.
         let whole = |value: Decimal, scale: u32| { let v = value.normalize(); v.mantissa() * 10_i128.pow(scale - v.scale()) };
         let exact = whole(rate, 12) * whole(by, 6) * i128::from(tokens);
@@ -117,7 +118,7 @@ proptest! {
         let flat = |rate| Price::Rates(Box::new(Rates { tokens: of(rate), ..Rates::default() }));
         let tiers = vec![Tier { above: NonZeroU64::new(edge).unwrap(), tokens: of(high) }];
         let tiered = Price::Rates(Box::new(Rates { tokens: of(low), tiers, ..Rates::default() }));
-        let charge = |price: &Price, input| price.charge(&Used { input, ..Used::default() }, Decimal::ONE);
+        let charge = |price: &Price, input| charge(price, &Used { input, ..Used::default() }, Decimal::ONE);
         prop_assert_eq!(charge(&tiered, edge), charge(&flat(low), edge));
         prop_assert_eq!(charge(&tiered, edge + over), charge(&flat(high), edge + over));
     }

@@ -9,7 +9,7 @@ use super::super::credit::Bill;
 use super::Settle;
 use crate::failpoint;
 use crate::ledger;
-use crate::money::{Nanos, Price};
+use crate::money::Nanos;
 use crate::store::{Row, RowAttempt};
 use crate::telemetry::Facts;
 use crate::wiring::row;
@@ -18,8 +18,11 @@ impl Settle {
     /// Takes the money, and has it written down before the answer is complete.
     pub(super) fn charge(&self, bill: &Bill, usage: &Usage, outcome: &Outcome) -> Settled {
         let served = &self.candidate.served;
-        let price = served.config.price.as_ref().unwrap_or(&Price::Free);
-        let cost = bill.quote.charge(price, *usage).unwrap_or_else(|error| {
+        let cost = served
+            .tariff
+            .as_ref()
+            .map_or(Ok(Nanos::ZERO), |t| bill.quote.charge(t, *usage));
+        let cost = cost.unwrap_or_else(|error| {
             // What was set aside is what was agreed to.
             tracing::error!(model = &*served.config.name, %error, "an answer cannot be charged as it was used");
             bill.hold.amount()
