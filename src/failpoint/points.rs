@@ -134,8 +134,10 @@ points! {
     StoreTake: fails,
     /// Other processes are asked, through the store.
     StoreAsk: fails,
-    /// A batch of rows is committed to the journal.
+    /// A batch of rows is committed to the journal: whether it was, is unknown.
     JournalAppend: fails,
+    /// A batch of rows finds no room in the journal.
+    JournalFull: fails,
     /// A failed commit waits for its next try.
     JournalRetry: waits,
     /// Rows are settled in the store.

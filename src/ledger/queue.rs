@@ -125,6 +125,11 @@ impl Queue {
         expire(waiters, max_wait, &self.counters)
     }
 
+    /// How many bytes wait.
+    pub(super) fn waiting(&self) -> u64 {
+        self.waiting.lock().bytes
+    }
+
     pub(super) fn closed(&self) -> bool {
         self.waiting.lock().closed
     }

@@ -9,7 +9,7 @@ use crate::store::Id;
 const HEAD: usize = 24;
 /// Where what the checksum covers begins.
 const COVERED: usize = 8;
-/// The number of a frame that only notes a registration: batches count from one.
+/// The number of a frame that is only a note: batches count from one.
 const NOTE: i64 = 0;
 /// How far apart in number two frames of one segment can be.
 const NEAR: i64 = 1 << 24;
@@ -39,17 +39,19 @@ pub(super) enum Found<'a> {
 // === impl Frame ===
 
 impl<'a> Frame<'a> {
-    /// Notes a registration.
-    pub(super) const fn note(process: Id) -> Self {
+    /// Notes a registration, and the number of the batch that those of the segment follow.
+    pub(super) const fn note(process: Id, after: &'a [u8; 8]) -> Self {
         Self {
             seq: NOTE,
             process,
-            rows: &[],
+            rows: after,
         }
     }
 
-    pub(super) const fn is_note(&self) -> bool {
-        self.seq == NOTE
+    /// Of a note, the batch that those of its segment follow.
+    pub(super) fn noted(&self) -> Option<i64> {
+        // In the version before there was none.
+        (self.seq == NOTE).then(|| self.rows.try_into().map_or(0, i64::from_le_bytes))
     }
 
     /// Appends it to a buffer. `None`: it is too large, and nothing was appended.

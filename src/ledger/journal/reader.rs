@@ -90,18 +90,24 @@ impl Reader {
             };
             match Frame::read(&segment.bytes, segment.at, self.last) {
                 Found::Frame(frame, next) => {
-                    if !frame.is_note() && frame.seq > upto {
+                    if frame.seq > upto {
                         return Ok(None);
                     }
                     segment.at = next;
                     if !self.processes.contains(&frame.process) {
                         self.processes.push(frame.process);
                     }
-                    // A batch whose sync failed was written again in the next segment.
-                    if frame.is_note() || frame.seq <= self.last {
+                    if let Some(after) = frame.noted() {
+                        // What the store has is let go of from the front, never between two.
+                        self.damaged |= self.last > 0 && after > self.last;
+                        self.last = self.last.max(after);
                         continue;
                     }
-                    // What the store has is deleted from the front, never between two.
+                    // What lay in the file before it was this segment; or a batch whose sync failed, written again in the
+                    // next one.
+                    if frame.seq <= self.last {
+                        continue;
+                    }
                     self.damaged |= self.last > 0 && frame.seq != self.last + 1;
                     self.last = frame.seq;
                     if frame.seq > after {

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::task::{spawn_blocking, yield_now};
 use tokio::time::{Instant, timeout};
 
-use super::log::Log;
+use super::log::{Failed, Log};
 use super::window::Batch;
 use crate::failpoint;
 use crate::ledger::counters::add;
@@ -17,6 +17,8 @@ use crate::ledger::queue::{Part, Waiter, expire};
 use crate::ledger::settle::{Refused, settle};
 use crate::store::{Id, Lines};
 
+/// How often at most others are let go first before a commit.
+const GATHER: usize = 4;
 /// How long a row waits that nobody waits for.
 const NOTES: Duration = Duration::from_millis(100);
 /// How often what the store has is deleted from the journal.
@@ -59,8 +61,7 @@ impl Writer {
     /// Until the queue is closed and empty.
     pub(in crate::ledger) async fn run(mut self) {
         loop {
-            // Whoever else is about to write comes along: each that has its answer by now does so first.
-            yield_now().await;
+            self.gather().await;
             if let Some(part) = self.inner.queue.take() {
                 self.commit(part).await;
             } else if self.inner.queue.closed() {
@@ -69,6 +70,20 @@ impl Writer {
                 let _note = timeout(NOTES, self.inner.queue.wake.notified()).await;
             }
             self.tidy();
+        }
+    }
+
+    /// Whoever else is about to write comes along: each that has its answer by now does so first. While more come, there may
+    /// be more: where many requests share a core, a commit takes many of them then; a lone one waits for nobody.
+    async fn gather(&self) {
+        let mut seen = self.inner.queue.waiting();
+        for _ in 0..GATHER {
+            yield_now().await;
+            let waiting = self.inner.queue.waiting();
+            if waiting == seen {
+                break;
+            }
+            seen = waiting;
         }
     }
 
@@ -103,14 +118,28 @@ impl Writer {
 
     async fn append(&mut self, log: Arc<Mutex<Log>>, mut part: Part) {
         let process = self.inner.process();
+        let lines = Arc::new(std::mem::take(&mut part.lines));
         self.seq += 1;
         let (inner, seq) = (Arc::clone(&self.inner), self.seq);
         let mut pause = PAUSE.0;
-        let lines = Arc::new(std::mem::take(&mut part.lines));
-        while let Err(error) = self.try_append(&log, seq, process, &lines, &mut part.waiters).await {
-            self.failed(&mut part.waiters, &mut pause, &error).await;
+        while let Err(failed) = self.try_append(&log, seq, process, &lines, &mut part.waiters).await {
             // A full disk may have room where the store has by now what lies there.
             self.forget(&log);
+            let error = match failed {
+                Failed::Unwritten(error) if self.settle_now(process, &lines, &mut part.waiters).await => {
+                    tracing::debug!(%error, "charges go to the store at once, past the journal");
+                    // The journal has no batch of this number.
+                    self.seq -= 1;
+                    part.lines = Arc::unwrap_or_clone(lines);
+                    let bytes = part.bytes;
+                    inner.writes(true);
+                    let rows = inner.queue.done(part, bytes);
+                    let count = rows.len();
+                    return inner.filled(&[rows], count, bytes);
+                }
+                Failed::Unwritten(error) | Failed::Unknown(error) => error,
+            };
+            self.failed(&mut part.waiters, &mut pause, &error).await;
         }
         inner.writes(true);
         let bytes = lines.text().len() as u64;
@@ -131,11 +160,12 @@ impl Writer {
         process: Id,
         lines: &Arc<Lines>,
         waiters: &mut [Waiter],
-    ) -> io::Result<()> {
+    ) -> Result<(), Failed> {
         // Whole behind the feature: to be patient takes a timer.
         #[cfg(feature = "failpoints")]
         patiently(&self.inner, waiters, async {
-            failpoint::at!(self.inner.failpoints, JournalAppend)
+            failpoint::at!(self.inner.failpoints, JournalAppend).map_err(|failed| Failed::Unknown(failed.into()))?;
+            failpoint::at!(self.inner.failpoints, JournalFull).map_err(|failed| Failed::Unwritten(failed.into()))
         })
         .await?;
         if !self.inner.syncs() {
@@ -145,7 +175,23 @@ impl Writer {
         let (log, lines) = (Arc::clone(log), Arc::clone(lines));
         let append = spawn_blocking(move || log.lock().append(seq, process, lines.text()));
         let done = patiently(&self.inner, waiters, append).await;
-        done.map_err(io::Error::other)?
+        done.map_err(|error| Failed::Unknown(io::Error::other(error)))?
+    }
+
+    /// Settles what the journal has no room for, where the store is there. Whether it has all of it.
+    async fn settle_now(&self, process: Id, lines: &Arc<Lines>, waiters: &mut [Waiter]) -> bool {
+        if !self.inner.store_up() {
+            return false;
+        }
+        let (inner, lines) = (Arc::clone(&self.inner), Arc::clone(lines));
+        let settling = async move {
+            let lines = std::slice::from_ref(&*lines);
+            // One that is refused waits for the journal, where it can be set aside.
+            settle(&inner, process, lines)
+                .await
+                .is_ok_and(|refused| refused.is_empty())
+        };
+        patiently(&self.inner, waiters, settling).await
     }
 
     /// A commit has failed: new requests are refused until one succeeds.

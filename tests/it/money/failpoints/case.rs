@@ -258,7 +258,7 @@ impl Case {
                 shared: true,
                 ..Self::undrawn().survives()
             },
-            Point::JournalAppend => Self::task().limited(),
+            Point::JournalAppend | Point::JournalFull => Self::task().limited(),
             Point::JournalRetry => Self {
                 after: Some((Point::JournalAppend, Action::Fail)),
                 ..Self::task().limited()

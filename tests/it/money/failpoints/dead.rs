@@ -40,6 +40,8 @@ async fn what_fills_the_store_begins_anew() {
 async fn nobody_is_admitted_once_charges_cannot_be_written() {
     for (point, before) in [
         (Point::JournalAppend, None),
+        (Point::JournalFull, None),
+        (Point::StoreSettle, Some(Point::JournalFull)),
         (Point::JournalRetry, Some(Point::JournalAppend)),
     ] {
         let scene = Scene::open().await;

@@ -22,6 +22,7 @@ fn is_cut(point: Point) -> bool {
             | Point::UploadDiscard
             | Point::AnswerFinish
             | Point::JournalAppend
+            | Point::JournalFull
             | Point::JournalRetry
             | Point::StoreSettle
             | Point::FillRetry
