@@ -86,19 +86,18 @@ impl<'a> Settled<'a> {
         {
             return Ok(place);
         }
-        let place = match self.places.get(text) {
-            Some(place) => *place,
-            None => {
-                self.of_heads.push(OfHead {
-                    head: Head::read(text)?,
-                    bundles: Vec::new(),
-                    hours: Vec::new(),
-                    days: Vec::new(),
-                });
-                let place = self.of_heads.len() - 1;
-                self.places.insert(text, place);
-                place
-            }
+        let place = if let Some(place) = self.places.get(text) {
+            *place
+        } else {
+            self.of_heads.push(OfHead {
+                head: Head::read(text)?,
+                bundles: Vec::new(),
+                hours: Vec::new(),
+                days: Vec::new(),
+            });
+            let place = self.of_heads.len() - 1;
+            self.places.insert(text, place);
+            place
         };
         self.last = Some((text, place));
         Ok(place)

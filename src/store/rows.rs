@@ -92,9 +92,12 @@ pub(super) fn read(mut row: session::Row) -> Result<(Id, Vec<Row>)> {
 pub(super) async fn list(tx: &mut Tx, filter: &UsageFilter, page: Page) -> Result<Vec<Row>> {
     let (before, limit) = accounts::bounds(page);
     let most = usize::try_from(limit).unwrap_or(0);
+    if most == 0 {
+        return Ok(Vec::new());
+    }
     let mut rows: Vec<Row> = Vec::new();
     let (mut below, mut at_once) = (before, most.div_ceil(8).clamp(8, AT_ONCE));
-    while most > 0 {
+    loop {
         let bundles = select(tx, filter, below, at_once).await?;
         let (full, oldest) = (bundles.len() == at_once, bundles.last().map(|(id, _)| *id));
         let found = bundles.into_iter().flat_map(|(_, rows)| rows);
