@@ -148,6 +148,10 @@ impl Log {
         {
             begin(&mut self.buffer, &self.processes, active.last)?;
             active.file.write_all_at(&self.buffer, 0)?;
+            if self.sync {
+                // Before anything that follows it: else, torn, that would look like damage to what lay there.
+                active.file.sync_data()?;
+            }
             active.head = self.buffer.len() as u64;
             active.length = active.head;
         }

@@ -10,7 +10,7 @@ use crate::store::{Id, Lines};
 
 /// Bytes of committed batches that are kept in memory for the filler; what is beyond it reads from the file.
 const IN_MEMORY: u64 = 16 << 20;
-/// Rows of one transaction of the store, at most and about: of 500, SQLite takes half as much again for each.
+/// Rows of one transaction of the store, at most and about: together they cost it less.
 pub(in crate::ledger) const ENOUGH: usize = 3000;
 
 /// Batches that were committed and are not in the store yet.

@@ -69,7 +69,7 @@ impl Writer {
             } else {
                 let _note = timeout(NOTES, self.inner.queue.wake.notified()).await;
             }
-            self.tidy();
+            self.tidy().await;
         }
     }
 
@@ -122,11 +122,14 @@ impl Writer {
         self.seq += 1;
         let (inner, seq) = (Arc::clone(&self.inner), self.seq);
         let mut pause = PAUSE.0;
+        // Where the disk may have a batch of this number, no other may be given it: it would be passed over.
+        let mut free = true;
         while let Err(failed) = self.try_append(&log, seq, process, &lines, &mut part.waiters).await {
             // A full disk may have room where the store has by now what lies there.
-            self.forget(&log);
+            self.forget(&log).await;
+            free &= matches!(failed, Failed::Unwritten(_));
             let error = match failed {
-                Failed::Unwritten(error) if self.settle_now(process, &lines, &mut part.waiters).await => {
+                Failed::Unwritten(error) if free && self.settle_now(process, &lines, &mut part.waiters).await => {
                     tracing::debug!(%error, "charges go to the store at once, past the journal");
                     // The journal has no batch of this number.
                     self.seq -= 1;
@@ -209,8 +212,8 @@ impl Writer {
         *pause = (*pause * 2).min(PAUSE.1);
     }
 
-    /// Deletes what the store has, now and then.
-    fn tidy(&mut self) {
+    /// Lets go of what the store has, now and then.
+    async fn tidy(&mut self) {
         let Target::Journal(log) = &self.target else {
             return;
         };
@@ -219,14 +222,21 @@ impl Writer {
         }
         self.tidied = Instant::now();
         let log = Arc::clone(log);
-        self.forget(&log);
+        self.forget(&log).await;
     }
 
-    fn forget(&mut self, log: &Mutex<Log>) {
+    async fn forget(&mut self, log: &Arc<Mutex<Log>>) {
         let filled = self.inner.window.filled();
-        match log.lock().forget(filled) {
+        let forgotten = if self.inner.syncs() {
+            let log = Arc::clone(log);
+            let forget = spawn_blocking(move || log.lock().forget(filled));
+            forget.await.unwrap_or_else(|error| Err(io::Error::other(error)))
+        } else {
+            log.lock().forget(filled)
+        };
+        match forgotten {
             Ok(()) => self.forgotten = filled,
-            Err(error) => tracing::warn!(%error, "what the store has could not be deleted from the journal"),
+            Err(error) => tracing::warn!(%error, "what the store has could not be let go of in the journal"),
         }
     }
 }
