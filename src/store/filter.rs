@@ -42,6 +42,21 @@ impl<'a> Wanted<'a> {
         self.values.push(tx.list(numbers));
     }
 
+    /// And it contains this, in whatever case.
+    pub(super) fn and_contains(&mut self, column: &'static str, text: &str) {
+        let mut pattern = String::from("%");
+        for letter in text.chars() {
+            if matches!(letter, '%' | '_' | '!') {
+                pattern.push('!');
+            }
+            pattern.push(letter);
+        }
+        pattern.push('%');
+        self.values.push(Value::from(pattern));
+        let place = self.values.len();
+        let _ = write!(self.sql, " AND {column} LIKE ${place} ESCAPE '!'");
+    }
+
     /// What rows and roll-ups have both.
     fn common(&mut self, filter: &'a UsageFilter) {
         if let Some(account) = filter.account {

@@ -10,7 +10,7 @@ use super::filter::Wanted;
 use super::line::{self, Head};
 use super::rollups::hour;
 use super::session::{self, Tx};
-use super::value::values;
+use super::value::{json, values};
 use super::{Error, Id, Line, Millis, Page, Result, Row, UsageFilter, accounts, meta};
 
 static INSERT: Bulk = Bulk::new(
@@ -129,6 +129,8 @@ async fn select(tx: &mut Tx, filter: &UsageFilter, below: i64, most: usize) -> R
     if let Some(request) = &filter.request_id {
         let hours = hours(tx, filter).await?;
         wanted.and_among("lookup", tx, hours.map(|hour| place(hour, request)));
+        // As it stands in its line. Of those that share its place, no more are read than must be.
+        wanted.and_contains("lines", &json(request)?);
     }
     let Wanted { sql, values } = wanted;
     let sql = format!("SELECT {COLUMNS} FROM usage WHERE id < $1{sql} ORDER BY id DESC LIMIT $2");

@@ -72,6 +72,7 @@ pub(super) async fn requests_of_like_ids_are_told_apart(f: Fixture) {
     let ids = Ids::new(me.node);
     let acme = account(&f.store, "acme", cents(100)).await;
     let made = key(&f.store, acme.id, terms("k")).await;
+    let strange = "%_!\\\"ü\n-aaa";
     let named = |name: &str| Row {
         request_id: name.to_owned(),
         ..row(ids.next(), acme.id, made.id, cents(1))
@@ -81,6 +82,7 @@ pub(super) async fn requests_of_like_ids_are_told_apart(f: Fixture) {
         named("twin-AAA"),
         named("twin-aaa"),
         named("twin-AaA"),
+        named(strange),
     ];
     f.store.settle_rows(me.id, &all).await.unwrap();
     for (name, limit, found) in [
@@ -89,6 +91,8 @@ pub(super) async fn requests_of_like_ids_are_told_apart(f: Fixture) {
         ("twin-AAA", 1, vec![1]),
         ("twin-aAa", 1, vec![]),
         ("twin-AAA", 0, vec![]),
+        (strange, 9, vec![4]),
+        ("%_!\\\"ü\n-a%%", 9, vec![]),
     ] {
         let filter = UsageFilter {
             request_id: Some(name.to_owned()),
