@@ -59,7 +59,7 @@ cases! {
     days: a_closed_day_keeps_the_sum, a_wrong_sum_closes_nothing, late_rows_count_in_the_first_open_day,
         closed_rows_are_pruned, sums_that_are_not_those_of_the_rows_are_found;
     usage: rows_are_filtered_and_paged, rows_read_back_as_written, a_row_that_cannot_be_read_is_named,
-        requests_of_like_ids_are_told_apart, trends_sum_up;
+        requests_of_like_ids_are_told_apart, trends_sum_up, pages_follow_each_other_wherever_rows_lie;
     codes: a_code_is_redeemed_once_by_fifty_at_once, codes_that_ended_are_refused, codes_are_made_listed_and_revoked;
     records: notices_come_and_go, the_audit_tells_who;
     model: random_operations_keep_both_rules;

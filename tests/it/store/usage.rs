@@ -308,3 +308,69 @@ pub(super) async fn trends_sum_up(f: Fixture) {
         [3]
     );
 }
+
+/// Rows lie in bundles that overlap in time: pages come in the order of ids all the same, and nothing is between them.
+pub(super) async fn pages_follow_each_other_wherever_rows_lie(f: Fixture) {
+    let (one, two) = (process(&f.store).await, process(&f.store).await);
+    let acme = account(&f.store, "acme", cents(100)).await;
+    let keys = [
+        key(&f.store, acme.id, terms("a")).await.id,
+        key(&f.store, acme.id, terms("b")).await.id,
+    ];
+    let start = Millis::now().0 - 10_000;
+    // Two processes by turns, each with both keys: 4 rows a millisecond in the first second, one in 25 ms after that.
+    let times = (0..250)
+        .flat_map(|ms| [ms; 4])
+        .chain((1..100).map(|step| 250 + 25 * step));
+    let all: Vec<_> = (0_i64..)
+        .zip(times)
+        .map(|(at, ms)| {
+            let (by, of) = (at % 2, usize::try_from(at / 2 % 2).unwrap());
+            let id = Id::new(Id::at(Millis(start + ms)).get() | ((by + 1) << 13) | (at % 8));
+            (by, row(id, acme.id, keys[of], cents(0)))
+        })
+        .collect();
+    for part in all.chunks(300) {
+        for (by, process) in [(0, one.id), (1, two.id)] {
+            let mut rows: Vec<_> = part
+                .iter()
+                .filter(|(of, _)| *of == by)
+                .map(|(_, row)| row.clone())
+                .collect();
+            rows.sort_by_key(|row| row.id);
+            f.store.settle_rows(process, &rows).await.unwrap();
+        }
+    }
+    for of in [None, Some(keys[1])] {
+        let mut expected: Vec<_> = all
+            .iter()
+            .map(|(_, row)| row)
+            .filter(|row| of.is_none_or(|key| row.key == key))
+            .collect();
+        expected.sort_by_key(|row| std::cmp::Reverse(row.id));
+        let filter = UsageFilter {
+            key: of,
+            ..UsageFilter::default()
+        };
+        for limit in [1, 7, 1000] {
+            let (mut found, mut before) = (Vec::new(), None);
+            while found.len() < if limit == 1 { 40 } else { expected.len() } {
+                let rows = f.store.rows(&filter, Page { before, limit }).await.unwrap();
+                assert!(
+                    !rows.is_empty() && rows.len() <= limit as usize,
+                    "{} found",
+                    found.len()
+                );
+                before = rows.last().map(|row| row.id);
+                found.extend(rows);
+            }
+            assert!(
+                found.iter().eq(expected.iter().take(found.len()).copied()),
+                "{limit} a page"
+            );
+            if limit > 1 {
+                assert!(f.store.rows(&filter, Page { before, limit }).await.unwrap().is_empty());
+            }
+        }
+    }
+}
