@@ -313,21 +313,27 @@ pub(super) async fn trends_sum_up(f: Fixture) {
 pub(super) async fn pages_follow_each_other_wherever_rows_lie(f: Fixture) {
     let (one, two) = (process(&f.store).await, process(&f.store).await);
     let acme = account(&f.store, "acme", cents(100)).await;
-    let keys = [
-        key(&f.store, acme.id, terms("a")).await.id,
-        key(&f.store, acme.id, terms("b")).await.id,
-    ];
+    let mut keys = Vec::new();
+    // More bundles than are read at once for a small page.
+    for name in ["a", "b", "c", "d", "e"] {
+        keys.push(key(&f.store, acme.id, terms(name)).await.id);
+    }
     let start = Millis::now().0 - 10_000;
-    // Two processes by turns, each with both keys: 4 rows a millisecond in the first second, one in 25 ms after that.
+    // Two processes by turns, each with all keys: 4 rows a millisecond in the first second, one in 25 ms after that.
     let times = (0..250)
         .flat_map(|ms| [ms; 4])
         .chain((1..100).map(|step| 250 + 25 * step));
     let all: Vec<_> = (0_i64..)
         .zip(times)
         .map(|(at, ms)| {
-            let (by, of) = (at % 2, usize::try_from(at / 2 % 2).unwrap());
+            let (by, of) = (at % 2, usize::try_from(at / 2 % 5).unwrap());
             let id = Id::new(Id::at(Millis(start + ms)).get() | ((by + 1) << 13) | (at % 8));
-            (by, row(id, acme.id, keys[of], cents(0)))
+            // Of one beginning: rows of one key lie together.
+            let row = Row {
+                request_id: format!("request-{at:03}"),
+                ..row(id, acme.id, keys[of], cents(0))
+            };
+            (by, row)
         })
         .collect();
     for part in all.chunks(300) {
