@@ -98,7 +98,8 @@ impl Filler {
             match settle(&inner, process, rows).await {
                 Ok(refused) => break refused,
                 Err(error) => {
-                    tracing::warn!(%error, rows = rows.iter().map(Lines::len).sum::<usize>(), "charges wait in the journal");
+                    let rows: usize = rows.iter().map(Lines::len).sum();
+                    tracing::warn!(%error, rows, "charges wait in the journal");
                     self.wait().await;
                 }
             }
