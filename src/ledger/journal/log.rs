@@ -44,6 +44,8 @@ struct Segment {
     length: u64,
     /// Its last batch.
     last: i64,
+    /// A sync of it has failed.
+    doubtful: bool,
 }
 
 /// Why a commit failed.
@@ -89,6 +91,7 @@ impl Log {
             && let Err(error) = active.file.sync_data()
         {
             // What the disk has of it is unknown, and a later sync that succeeds would not tell: not here again.
+            active.doubtful = true;
             self.close();
             return Err(Failed::Unknown(error));
         }
@@ -132,7 +135,7 @@ impl Log {
             if segment.last > seq {
                 return Ok(());
             }
-            if self.spare.len() < SPARE {
+            if self.spare.len() < SPARE && !segment.doubtful {
                 let path = segment.path.with_extension("old");
                 fs::rename(&segment.path, &path)?;
                 segment.path = path;
@@ -148,9 +151,13 @@ impl Log {
         {
             begin(&mut self.buffer, &self.processes, active.last)?;
             active.file.write_all_at(&self.buffer, 0)?;
-            if self.sync {
-                // Before anything that follows it: else, torn, that would look like damage to what lay there.
-                active.file.sync_data()?;
+            // Before anything that follows it: else, torn, that would look like damage to what lay there.
+            if self.sync
+                && let Err(error) = active.file.sync_data()
+            {
+                active.doubtful = true;
+                self.close();
+                return Err(error);
             }
             active.head = self.buffer.len() as u64;
             active.length = active.head;
@@ -183,6 +190,7 @@ impl Log {
             head,
             length: head,
             last: after,
+            doubtful: false,
         });
         let synced = if self.sync {
             active.file.sync_data().and_then(|()| sync_folder(&self.folder))
@@ -191,6 +199,7 @@ impl Log {
         };
         if synced.is_err() {
             // Nothing may be written where its name may be lost.
+            active.doubtful = true;
             self.close();
         }
         synced
