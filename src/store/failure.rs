@@ -19,9 +19,11 @@ pub(super) fn failed(error: sqlx::Error) -> Error {
         sqlx::Error::Io(error) => Error::Unavailable(format!("input or output failed: {}", error.kind())),
         sqlx::Error::Tls(_) => Error::Unavailable("the TLS handshake with the database failed".to_owned()),
         sqlx::Error::PoolTimedOut => Error::Unavailable("no connection was free in time".to_owned()),
-        sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed | sqlx::Error::BeginFailed => {
-            Error::Unavailable("it is going away".to_owned())
-        }
+        // The last: a connection whose transaction has ended behind the driver's back.
+        sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::BeginFailed
+        | sqlx::Error::InvalidSavePointStatement => Error::Unavailable("it is going away".to_owned()),
         sqlx::Error::Protocol(_) => Error::Unavailable("the database broke its protocol".to_owned()),
         sqlx::Error::Configuration(_) | sqlx::Error::InvalidArgument(_) => {
             Error::Refused("the URL of the store cannot be used".to_owned())

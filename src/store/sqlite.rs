@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use sqlx::ConnectOptions as _;
 use sqlx::pool::PoolOptions;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::time::{Instant, sleep};
 
 use super::Result;
@@ -78,6 +78,12 @@ fn pool(connections: u32) -> PoolOptions<sqlx::Sqlite> {
         .idle_timeout(None)
         .max_lifetime(None)
         .test_before_acquire(false)
+        // Where the disk is full SQLite ends a transaction by itself, and the driver goes on counting it: such a connection
+        // begins none ever again.
+        .before_acquire(|connection: &mut SqliteConnection, _| {
+            let stuck = connection.is_in_transaction();
+            Box::pin(async move { Ok(!stuck) })
+        })
 }
 
 fn options(path: Option<&Path>) -> SqliteConnectOptions {

@@ -1,4 +1,5 @@
-//! The disk of the journal is full while the store is gone: what cannot be written is refused, and what could is charged.
+//! A disk is full: the store's, the journal's, or the journal's while the store is gone. What cannot be written anywhere is
+//! refused, and what could is charged.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +7,10 @@ use tempfile::TempDir;
 
 use super::sqlite::{locked, unlocked};
 use super::{AFTER, BEFORE};
-use super::{CREDIT, DURING, SOME, begun, charged, figures, length, ready, setup, until, with_the_store};
+use super::{
+    CREDIT, DURING, SOME, begun, charged, figures, length, ready, setup, unnoticed, until, with_the_store,
+    without_the_store,
+};
 use crate::support::books::{opened, with_store_at};
 use crate::support::disk::TinyDisk;
 use crate::support::gateway::scripted;
@@ -73,6 +77,30 @@ async fn what_cannot_be_written_is_refused_and_nothing_is_lost() {
     for phase in [BEFORE, FILLING, ROOM, AFTER] {
         figures("disk full", &load, phase);
     }
+    charged(books, &backend, served).await;
+    drop(disk);
+}
+
+/// The store's own disk is full, and the journal lies on another: nobody notices.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_go_on_while_the_stores_disk_is_full() {
+    let backend = scripted().await;
+    let folder = TempDir::new().unwrap();
+    let place = folder.path().join("store");
+    let Some(disk) = TinyDisk::mount(place.clone()) else {
+        return;
+    };
+    disk.resize(LARGE);
+    let url = format!("sqlite://{}/tollgate.db", place.display());
+    let setup = with_store_at(setup(&backend), &url, &folder.path().join("journal"));
+    let books = opened(setup, folder, |_| {}).await;
+    books.topup(CREDIT).await;
+    let mut load = begun(&books).await;
+    disk.resize(disk.used());
+    without_the_store(&books, &mut load).await;
+    disk.resize(LARGE);
+    let served = with_the_store(&books, &mut load).await;
+    unnoticed("the store's disk full", &load);
     charged(books, &backend, served).await;
     drop(disk);
 }
